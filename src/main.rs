@@ -1,0 +1,2 @@
+//! Podwire, the program.
+fn main() {}

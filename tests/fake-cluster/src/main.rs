@@ -1,0 +1,2 @@
+//! The pretend cluster as a program.
+fn main() {}
