@@ -1,1 +1,2 @@
 //! Podwire.
+pub mod proto;
