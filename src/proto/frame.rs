@@ -87,7 +87,6 @@ impl fmt::Debug for Control {
 }
 
 /// What the parser found next.
-#[derive(Debug)]
 pub enum Event<'a> {
     /// A run of payload of a data message, as much as is there. `end` is true on its last run.
     Data {
@@ -104,6 +103,20 @@ pub enum Event<'a> {
     Pong(Control),
     /// The peer closes, with a code if it gave one. Nothing comes after it.
     Close(Option<u16>),
+}
+
+impl fmt::Debug for Event<'_> {
+    /// Shows the length of a payload only: it is what people type and see.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Data { kind, payload, end } => {
+                write!(f, "Data({kind:?}, {} bytes, end: {end})", payload.len())
+            }
+            Self::Ping(control) => write!(f, "Ping({control:?})"),
+            Self::Pong(control) => write!(f, "Pong({control:?})"),
+            Self::Close(code) => write!(f, "Close({code:?})"),
+        }
+    }
 }
 
 /// How a peer broke RFC 6455. Each has the close code that the RFC names for it.
@@ -466,10 +479,17 @@ fn mask(bytes: &mut [u8], key: [u8; 4]) -> [u8; 4] {
 }
 
 /// Checks UTF-8 that comes in pieces; keeps the bytes of a cut character.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 struct Utf8 {
     cut: [u8; 4],
     len: u8,
+}
+
+impl fmt::Debug for Utf8 {
+    /// Shows the length only: what is cut was typed by somebody.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Utf8({} bytes)", self.len)
+    }
 }
 
 impl Utf8 {
