@@ -1,2 +1,8 @@
 //! Podwire.
+mod accept;
+mod exec;
+mod kubeconfig;
 pub mod proto;
+mod read_ahead;
+mod relay;
+mod route;

@@ -592,7 +592,7 @@ pub fn append_close(out: &mut Vec<u8>, code: u16, reason: &str, key: Option<[u8;
     append(out, Opcode::Close, &payload, key);
 }
 
-fn reserved(masking: Masking) -> usize {
+pub(super) fn reserved(masking: Masking) -> usize {
     match masking {
         Masking::Plain => 4,
         Masking::Masked => 8,

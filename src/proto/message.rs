@@ -156,10 +156,10 @@ pub(super) enum ToBrowser<'a> {
 }
 
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
 pub(super) struct Exit<'a> {
     kind: &'static str,
-    exit_code: Option<u8>,
+    #[serde(rename = "exitCode")]
+    code: Option<u8>,
     message: &'a str,
     retry: bool,
 }
@@ -173,7 +173,7 @@ impl<'a> ToBrowser<'a> {
         let facts = ending.kind.facts();
         Self::Exit(Exit {
             kind: facts.name,
-            exit_code: ending.exit_code,
+            code: ending.exit_code,
             message: &ending.message,
             retry: facts.retry,
         })

@@ -3,6 +3,9 @@
 /// The largest buffer that goes back to the thread: what one turn of ordinary traffic needs.
 const SCRATCH_KEEP: usize = 256 * 1024;
 
+/// Moving fewer bytes than this to the front is not worth it.
+const COMPACT_MIN: usize = 64 * 1024;
+
 /// Bytes for one peer, in the order in which they leave.
 ///
 /// While a turn lasts it works in a buffer lent by the thread; afterwards it owns heap only for
@@ -41,11 +44,12 @@ impl Outbox {
         &self.bytes[self.sent..]
     }
 
-    /// Takes note that the peer took the first `n` pending bytes.
+    /// Takes note that the peer took the first `n` pending bytes. What was sent is forgotten when
+    /// it is more than what is left, so that a peer that is always a little behind costs little.
     pub(super) fn advance(&mut self, n: usize) {
         self.sent = (self.sent + n).min(self.bytes.len());
-        if self.sent == self.bytes.len() {
-            self.bytes.clear();
+        if self.sent >= COMPACT_MIN.max(self.len()) || self.is_empty() {
+            self.bytes.drain(..self.sent);
             self.sent = 0;
         }
     }

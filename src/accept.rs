@@ -1,0 +1,238 @@
+//! The browser's door: checks an upgrade request and answers it.
+//!
+//! It knows HTTP and the WebSocket handshake. What it must never know: clusters, credentials,
+//! which requests are allowed to do what.
+
+use http_body_util::Full;
+use hyper::header::{
+    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
+use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+
+use crate::proto::ending::{Ending, Kind};
+use crate::proto::message::Dialect;
+use crate::relay::Browser;
+use crate::route::Query;
+
+/// The body of every response of ours.
+pub type Body = Full<bytes::Bytes>;
+
+/// How long a caller who met a limit should wait before it tries again.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
+
+/// A request that is answered with an HTTP status, because no WebSocket could be opened or the
+/// caller is no browser and can read it.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// Why.
+    pub ending: Ending,
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Refusal {
+    /// A refusal with a status that no ending has, such as 405.
+    fn new(status: StatusCode, message: &'static str) -> Self {
+        Self { status, ending: Ending::new(Kind::BadRequest, message), header: None }
+    }
+
+    fn with(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.header = Some((name, HeaderValue::from_static(value)));
+        self
+    }
+
+    /// The HTTP response: JSON in the shape of `metav1.Status`, as Kubernetes' clients expect it.
+    pub fn into_response(self) -> Response<Body> {
+        let reason = match self.status.as_u16() {
+            400 => "BadRequest",
+            401 => "Unauthorized",
+            403 => "Forbidden",
+            404 => "NotFound",
+            405 => "MethodNotAllowed",
+            500 => "InternalError",
+            503 => "ServiceUnavailable",
+            504 => "Timeout",
+            _ => "Unknown",
+        };
+        let status = Status {
+            kind: "Status",
+            api_version: "v1",
+            metadata: Empty {},
+            status: "Failure",
+            message: &self.ending.message,
+            reason,
+            details: Details {
+                causes: [Cause { reason: "kind", message: self.ending.kind.facts().name }],
+            },
+            code: self.status.as_u16(),
+        };
+        // Serializing strings and numbers into a vector has no way to fail.
+        let body = serde_json::to_vec(&status).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if self.status == StatusCode::UPGRADE_REQUIRED {
+            // RFC 9110 section 15.5.22: say which protocol would do.
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        if let Some((name, value)) = self.header {
+            headers.insert(name, value);
+        }
+        response
+    }
+}
+
+impl From<Ending> for Refusal {
+    fn from(ending: Ending) -> Self {
+        let status = ending.kind.facts().http_status.and_then(|it| StatusCode::from_u16(it).ok());
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self { status, ending, header: None }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Status<'a> {
+    kind: &'static str,
+    api_version: &'static str,
+    metadata: Empty,
+    status: &'static str,
+    message: &'a str,
+    reason: &'static str,
+    details: Details,
+    code: u16,
+}
+
+#[derive(Serialize)]
+struct Empty {}
+
+#[derive(Serialize)]
+struct Details {
+    causes: [Cause; 1],
+}
+
+#[derive(Serialize)]
+struct Cause {
+    reason: &'static str,
+    message: &'static str,
+}
+
+/// A browser's end that exists once the response was sent.
+#[derive(Debug)]
+pub struct Upgrade {
+    upgraded: OnUpgrade,
+    dialect: Dialect,
+}
+
+/// What hyper makes of a connection whose HTTP part is over.
+pub type BrowserIo = TokioIo<Upgraded>;
+
+impl Upgrade {
+    /// How the browser wants to be talked to.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Waits until the response was sent, and gives the connection.
+    ///
+    /// # Errors
+    ///
+    /// The browser left before that.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future closes the connection.
+    pub async fn browser(self) -> hyper::Result<Browser<BrowserIo>> {
+        let io = TokioIo::new(self.upgraded.await?);
+        // hyper hands over what it had read too much inside `Upgraded`.
+        Ok(Browser { io, early: bytes::Bytes::new(), dialect: self.dialect })
+    }
+}
+
+/// Checks that a request opens a WebSocket (RFC 6455 section 4.2.1), and gives the 101 for it and
+/// the browser's end that exists once it was sent.
+///
+/// The dialect is the first one known of those offered as subprotocols, else the one that the
+/// parameter `proto` names, else [`Dialect::Seed`]. No extension is ever agreed to.
+///
+/// Whether the request is *allowed* is the caller's to decide, before or after.
+///
+/// # Errors
+///
+/// The response that says what is missing: 405, 426 or 400.
+pub fn accept<B>(request: &mut Request<B>) -> Result<(Response<Body>, Upgrade), Refusal> {
+    if request.method() != Method::GET {
+        let message = "only GET opens a WebSocket";
+        return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message).with(ALLOW, "GET"));
+    }
+    let has_body = request.headers().get(CONTENT_LENGTH).is_some_and(|length| length != "0");
+    if has_body || request.headers().contains_key(TRANSFER_ENCODING) {
+        // A body would be taken for frames; two ideas of where a request ends are how requests
+        // are smuggled.
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "an upgrade has no body"));
+    }
+    if request.headers().get_all("sec-websocket-key").iter().count() > 1 {
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "two Sec-WebSocket-Key headers"));
+    }
+    let mut response = create_response_with_body(request, Body::default).map_err(refusal)?;
+    let (dialect, name) = dialect(request)?;
+    if let Some(name) = name {
+        response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
+    }
+    let upgraded = hyper::upgrade::on(request);
+    Ok((response, Upgrade { upgraded, dialect }))
+}
+
+/// The dialect, and the subprotocol to answer if one was offered.
+fn dialect<B>(request: &Request<B>) -> Result<(Dialect, Option<&'static str>), Refusal> {
+    if offered(request.headers()).any(|name| name == Dialect::V1_NAME) {
+        return Ok((Dialect::V1, Some(Dialect::V1_NAME)));
+    }
+    let query = Query::parse(request.uri().query().unwrap_or_default())?;
+    match query.one(&["proto"])? {
+        None => Ok((Dialect::Seed, None)),
+        Some(name) => match Dialect::from_name(name) {
+            Some(dialect) => Ok((dialect, None)),
+            None => Err(Ending::new(Kind::BadRequest, "proto names no known dialect").into()),
+        },
+    }
+}
+
+/// The subprotocols that a request offers, in its order, over all header lines.
+pub(crate) fn offered(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+    lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).map(str::trim)
+}
+
+fn refusal(error: Error) -> Refusal {
+    let Error::Protocol(error) = error else {
+        return Ending::new(Kind::Internal, "the response could not be built").into();
+    };
+    match error {
+        ProtocolError::WrongHttpVersion => {
+            Refusal::new(StatusCode::BAD_REQUEST, "a WebSocket needs HTTP/1.1")
+        }
+        ProtocolError::MissingSecWebSocketVersionHeader => {
+            Refusal::new(StatusCode::UPGRADE_REQUIRED, "Sec-WebSocket-Version must be 13")
+                .with(SEC_WEBSOCKET_VERSION, "13")
+        }
+        ProtocolError::MissingConnectionUpgradeHeader
+        | ProtocolError::MissingUpgradeWebSocketHeader => Refusal::new(
+            StatusCode::UPGRADE_REQUIRED,
+            "a WebSocket upgrade is required; if you sent one, a proxy stripped its headers",
+        ),
+        _ => Refusal::new(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing or malformed"),
+    }
+}

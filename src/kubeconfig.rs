@@ -1,0 +1,304 @@
+//! Where the clusters are: kubeconfig files and the service account of a pod.
+//!
+//! This is the room for everything that is known of clusters before one is dialled. Today it
+//! reads one kubeconfig in JSON, which `kubectl config view --raw --flatten -o json` writes, and
+//! the service account. What it must never know: requests, sessions.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use serde::Deserialize;
+
+use crate::exec::{Connector, Credential, Token};
+
+/// Where a pod finds its service account (`k8s.io/client-go/rest`, `InClusterConfig`).
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// Whose identity a [`Connector`] has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// The identity of the kubeconfig's user, or of the service account.
+    Included,
+    /// None: every caller brings a token. The user's certificate is not presented either.
+    Excluded,
+}
+
+/// The clusters that callers may name, and the one they mean when they name none.
+#[derive(Clone, Debug)]
+pub struct Clusters {
+    default: String,
+    by_name: BTreeMap<String, Connector>,
+}
+
+impl Clusters {
+    /// One cluster by its name, or the default one.
+    pub fn get(&self, name: Option<&str>) -> Option<&Connector> {
+        self.by_name.get(name.unwrap_or(&self.default))
+    }
+
+    /// The default cluster's name.
+    pub fn default_name(&self) -> &str {
+        &self.default
+    }
+
+    /// The cluster that this pod runs in, under the name `in-cluster`; nothing if this is no pod.
+    ///
+    /// # Errors
+    ///
+    /// What is missing in the pod, in one sentence.
+    pub fn in_cluster(own: Own) -> Option<Result<Self, String>> {
+        let host = std::env::var("KUBERNETES_SERVICE_HOST").ok()?;
+        let port = std::env::var("KUBERNETES_SERVICE_PORT").ok()?;
+        let name = "in-cluster";
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        let connector = || {
+            let folder = Path::new(SERVICE_ACCOUNT);
+            let authority = read(&folder.join("ca.crt"))?;
+            let credential = match own {
+                Own::Included => Credential::TokenFile(folder.join("token")),
+                Own::Excluded => Credential::None,
+            };
+            let tls = tls(&authority, None)?;
+            Connector::new(name, &format!("https://{host}:{port}"), tls, None, credential)
+        };
+        Some(connector().map(|it| Self {
+            default: name.to_owned(),
+            by_name: BTreeMap::from([(name.to_owned(), it)]),
+        }))
+    }
+
+    /// The clusters of a kubeconfig: each context is a cluster by its name. `context` names the
+    /// default one instead of the file's current context; `others` may be named by callers, too.
+    ///
+    /// # Errors
+    ///
+    /// The file, the field and what to do about it, in one sentence.
+    pub fn from_kubeconfig(
+        path: &Path,
+        context: Option<&str>,
+        others: &[String],
+        own: Own,
+    ) -> Result<Self, String> {
+        let at = |what: String| format!("{}: {what}", path.display());
+        let text = read(path)?;
+        let file: File = serde_json::from_slice(&text).map_err(|error| {
+            at(format!(
+                "not a kubeconfig in JSON ({error}); \
+                 write one with: kubectl config view --raw --flatten -o json"
+            ))
+        })?;
+        let default = context.unwrap_or(&file.current_context).to_owned();
+        if default.is_empty() {
+            return Err(at("no current-context; name one with --context".to_owned()));
+        }
+        let mut by_name = BTreeMap::new();
+        for name in others.iter().chain([&default]) {
+            let folder = path.parent().unwrap_or(Path::new("."));
+            let connector = file.connector(name, folder, own).map_err(at)?;
+            by_name.insert(name.clone(), connector);
+        }
+        Ok(Self { default, by_name })
+    }
+}
+
+/// The types of `k8s.io/client-go/tools/clientcmd/api/v1`, as far as they are read.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct File {
+    #[serde(default)]
+    clusters: Vec<NamedCluster>,
+    #[serde(default)]
+    users: Vec<NamedUser>,
+    #[serde(default)]
+    contexts: Vec<NamedContext>,
+    #[serde(default)]
+    current_context: String,
+}
+
+#[derive(Deserialize)]
+struct NamedCluster {
+    name: String,
+    cluster: Cluster,
+}
+
+#[derive(Deserialize)]
+struct NamedUser {
+    name: String,
+    user: User,
+}
+
+#[derive(Deserialize)]
+struct NamedContext {
+    name: String,
+    context: Context,
+}
+
+#[derive(Deserialize)]
+struct Context {
+    cluster: String,
+    #[serde(default)]
+    user: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Cluster {
+    server: String,
+    certificate_authority: Option<PathBuf>,
+    certificate_authority_data: Option<String>,
+    tls_server_name: Option<String>,
+    #[serde(default)]
+    insecure_skip_tls_verify: bool,
+    proxy_url: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct User {
+    token: Option<String>,
+    #[serde(rename = "tokenFile")]
+    token_file: Option<PathBuf>,
+    client_certificate: Option<PathBuf>,
+    client_certificate_data: Option<String>,
+    client_key: Option<PathBuf>,
+    client_key_data: Option<String>,
+    exec: Option<serde::de::IgnoredAny>,
+    auth_provider: Option<serde::de::IgnoredAny>,
+}
+
+impl File {
+    fn connector(&self, name: &str, folder: &Path, own: Own) -> Result<Connector, String> {
+        let context = self.contexts.iter().find(|it| it.name == name);
+        let context = &context.ok_or_else(|| format!("no context {name}"))?.context;
+        let cluster = self.clusters.iter().find(|it| it.name == context.cluster);
+        let cluster = &cluster.ok_or_else(|| format!("no cluster {}", context.cluster))?.cluster;
+        // A context without a user is allowed: it is anonymous.
+        let nobody = User::default();
+        let user = self.users.iter().find(|it| it.name == context.user && own == Own::Included);
+        let user = user.map_or(&nobody, |it| &it.user);
+        if cluster.insecure_skip_tls_verify || cluster.proxy_url.is_some() {
+            let field =
+                if cluster.proxy_url.is_some() { "proxy-url" } else { "insecure-skip-tls-verify" };
+            return Err(format!("cluster {}: {field} is not supported yet", context.cluster));
+        }
+        if user.exec.is_some() || user.auth_provider.is_some() {
+            return Err(format!(
+                "user {}: exec and auth-provider are not supported yet; \
+                 use a token, a tokenFile or a client certificate",
+                context.user
+            ));
+        }
+        let authority = data_or_file(
+            "certificate-authority",
+            cluster.certificate_authority_data.as_deref(),
+            cluster.certificate_authority.as_deref(),
+            folder,
+        )?;
+        if authority.is_none() && cluster.server.starts_with("https:") {
+            let name = &context.cluster;
+            return Err(format!("cluster {name}: no certificate-authority, inline or as a file"));
+        }
+        let tls = tls(&authority.unwrap_or_default(), user.identity(folder)?)?;
+        let server_name = cluster.tls_server_name.as_deref();
+        Connector::new(name, &cluster.server, tls, server_name, user.credential(folder)?)
+    }
+}
+
+impl User {
+    /// The token; a file wins over an inline one, as in client-go.
+    fn credential(&self, folder: &Path) -> Result<Credential, String> {
+        match (&self.token_file, &self.token) {
+            (Some(path), _) => Ok(Credential::TokenFile(folder.join(path))),
+            (None, Some(token)) => match Token::new(token) {
+                Some(token) => Ok(Credential::Token(token)),
+                None => Err("a user's token is empty or has odd characters".to_owned()),
+            },
+            (None, None) => Ok(Credential::None),
+        }
+    }
+
+    fn identity(&self, folder: &Path) -> Result<Option<Identity>, String> {
+        let certificate = data_or_file(
+            "client-certificate",
+            self.client_certificate_data.as_deref(),
+            self.client_certificate.as_deref(),
+            folder,
+        )?;
+        let key = data_or_file(
+            "client-key",
+            self.client_key_data.as_deref(),
+            self.client_key.as_deref(),
+            folder,
+        )?;
+        match (certificate, key) {
+            (None, None) => Ok(None),
+            (Some(certificate), Some(key)) => {
+                let key = PrivateKeyDer::from_pem_slice(&key)
+                    .map_err(|error| format!("client-key: {error}"))?;
+                Ok(Some((certificates("client-certificate", &certificate)?, key)))
+            }
+            _ => Err("client-certificate and client-key go together".to_owned()),
+        }
+    }
+}
+
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// What a field holds: base64 inline, which wins, or a path relative to the file's folder.
+fn data_or_file(
+    field: &str,
+    data: Option<&str>,
+    path: Option<&Path>,
+    folder: &Path,
+) -> Result<Option<Vec<u8>>, String> {
+    match (data, path) {
+        (Some(data), _) => match STANDARD.decode(data.trim()) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) => Err(format!("{field}-data is not base64: {error}")),
+        },
+        (None, Some(path)) => read(&folder.join(path)).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn certificates(field: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match all {
+        Ok(all) if !all.is_empty() => Ok(all),
+        Ok(_) => Err(format!("{field} holds no certificate")),
+        Err(error) => Err(format!("{field}: {error}")),
+    }
+}
+
+/// No ALPN protocol is offered: the upgrade needs HTTP/1.1, which is what a server takes then.
+fn tls(authority: &[u8], identity: Option<Identity>) -> Result<Arc<ClientConfig>, String> {
+    let mut roots = RootCertStore::empty();
+    if !authority.is_empty() {
+        for certificate in certificates("certificate-authority", authority)? {
+            roots.add(certificate).map_err(|error| format!("certificate-authority: {error}"))?;
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots);
+    let config = match identity {
+        None => config.with_no_client_auth(),
+        Some((chain, key)) => config
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| format!("client-certificate: {error}"))?,
+    };
+    Ok(Arc::new(config))
+}

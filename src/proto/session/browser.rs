@@ -1,0 +1,210 @@
+//! The browser's leg: what goes to the browser, and where in its life the leg stands.
+
+use super::super::channel;
+use super::super::ending::{Ending, Kind};
+use super::super::frame::{self, MERGE_MAX, Masking, Opcode, Parser};
+use super::super::message::{Carry, Dialect, ToBrowser, last_line};
+use super::super::outbox::Outbox;
+use super::Time;
+
+/// Where the leg stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// The browser is told output.
+    Open,
+    /// The last words and the close are queued; input is discarded.
+    Closing,
+    /// Everything was sent. Input is discarded until the browser's close, so that a reset cannot
+    /// overtake our close frame on its way.
+    Lingering {
+        until: Time,
+    },
+    Gone,
+}
+
+#[derive(Debug)]
+pub(super) struct Leg {
+    pub(super) state: State,
+    pub(super) parser: Parser,
+    pub(super) outbox: Outbox,
+    dialect: Dialect,
+    /// The frame that takes output, while one turn lasts.
+    open: Option<Open>,
+    stdout: Carry,
+    stderr: Carry,
+    /// A text message that is not complete; freed when it is.
+    pub(super) message: Vec<u8>,
+    /// When the message began, while there is one.
+    pub(super) message_since: Option<Time>,
+    pub(super) misunderstood: u8,
+    /// Bytes of output told to the browser.
+    pub(super) told: u64,
+    /// The part of them that the page has consumed, once it began to say so.
+    pub(super) acked: Option<u64>,
+    /// When the outbox last shrank or was empty.
+    pub(super) progress_at: Time,
+    /// Whether the browser's close was read.
+    pub(super) closed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    start: usize,
+    what: What,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Bytes,
+    Text,
+    /// Raw stderr, which becomes base64 when the frame is finished.
+    Stderr,
+}
+
+impl Leg {
+    pub(super) fn new(dialect: Dialect, message_max: usize) -> Self {
+        Self {
+            state: State::Open,
+            parser: Parser::new(Masking::Masked, message_max),
+            outbox: Outbox::default(),
+            dialect,
+            open: None,
+            stdout: Carry::default(),
+            stderr: Carry::default(),
+            message: Vec::new(),
+            message_since: None,
+            misunderstood: 0,
+            told: 0,
+            acked: None,
+            progress_at: Time::ZERO,
+            closed: false,
+        }
+    }
+
+    /// Adds output to the open frame, so that what arrives together leaves as one.
+    pub(super) fn output(&mut self, channel: u8, mut bytes: &[u8]) {
+        self.told += bytes.len() as u64;
+        let (what, growth) = match (self.dialect, channel) {
+            (Dialect::Seed, _) => (What::Text, Carry::GROWTH),
+            (Dialect::V1, channel::STDERR) => (What::Stderr, 2),
+            (Dialect::V1, _) => (What::Bytes, 1),
+        };
+        while !bytes.is_empty() {
+            let start = self.open(what);
+            let used = self.outbox.tail().len() - start;
+            // Carried bytes may come out as one more replacement, hence the 16 to spare.
+            let room = (MERGE_MAX.saturating_sub(used + 16)) / growth;
+            if room == 0 {
+                self.finish();
+                continue;
+            }
+            let (piece, rest) = bytes.split_at(room.min(bytes.len()));
+            bytes = rest;
+            let out = self.outbox.tail();
+            match (what, channel) {
+                (What::Text, channel::STDERR) => self.stderr.push(piece, out),
+                (What::Text, _) => self.stdout.push(piece, out),
+                _ => out.extend_from_slice(piece),
+            }
+        }
+    }
+
+    /// Where the payload of the frame that takes such output starts.
+    fn open(&mut self, what: What) -> usize {
+        if self.open.is_some_and(|open| open.what != what) {
+            self.finish();
+        }
+        let out = self.outbox.tail();
+        let open = *self
+            .open
+            .get_or_insert_with(|| Open { start: frame::begin(out, Masking::Plain), what });
+        open.start
+    }
+
+    /// Finishes the open frame. Every turn ends with it, so that nothing waits for more.
+    pub(super) fn finish(&mut self) {
+        let Some(Open { start, what }) = self.open.take() else { return };
+        let out = self.outbox.tail();
+        let payload = start + frame::reserved(Masking::Plain);
+        match what {
+            // All of it was carried over: an empty text would be a message without a meaning.
+            _ if out.len() == payload => out.truncate(start),
+            What::Bytes => frame::finish(out, start, Opcode::Binary, None),
+            What::Text => frame::finish(out, start, Opcode::Text, None),
+            What::Stderr => {
+                let message = ToBrowser::stderr(&out[payload..]).to_json();
+                out.truncate(start);
+                frame::append(out, Opcode::Text, &message, None);
+            }
+        }
+    }
+
+    /// Sends a message of the relay's own, if the dialect has such.
+    pub(super) fn tell(&mut self, message: &ToBrowser<'_>) {
+        if self.dialect == Dialect::V1 && self.state == State::Open {
+            self.finish();
+            frame::append(self.outbox.tail(), Opcode::Text, &message.to_json(), None);
+        }
+    }
+
+    pub(super) fn pong(&mut self, payload: &[u8]) {
+        if self.state == State::Open {
+            self.finish();
+            frame::append(self.outbox.tail(), Opcode::Pong, payload, None);
+        }
+    }
+
+    /// Queues the last words, in the way of the dialect, and the close behind everything else.
+    pub(super) fn last_words(&mut self, ending: &Ending) {
+        if self.state != State::Open {
+            return;
+        }
+        let Some(code) = ending.close_code else {
+            self.farewell(ending.kind);
+            return;
+        };
+        if self.dialect == Dialect::Seed {
+            self.open(What::Text);
+            let out = self.outbox.tail();
+            self.stdout.finish(out);
+            self.stderr.finish(out);
+            self.finish();
+            frame::append(self.outbox.tail(), Opcode::Text, last_line(ending).as_bytes(), None);
+        }
+        self.tell(&ToBrowser::exit(ending));
+        self.finish();
+        frame::append_close(self.outbox.tail(), code, &ending.message, None);
+        self.state = State::Closing;
+        self.forget_message();
+    }
+
+    /// The browser ended it: answers its close, or forgets it.
+    fn farewell(&mut self, kind: Kind) {
+        self.forget_message();
+        if kind == Kind::BrowserClosed {
+            self.finish();
+            // RFC 6455 section 5.5.1 asks for an answer; which code it has matters to nobody.
+            frame::append_close(self.outbox.tail(), 1000, "", None);
+            self.state = State::Closing;
+        } else {
+            self.gone();
+        }
+    }
+
+    pub(super) fn gone(&mut self) {
+        self.state = State::Gone;
+        self.open = None;
+        self.outbox.clear();
+        self.forget_message();
+    }
+
+    fn forget_message(&mut self) {
+        self.message = Vec::new();
+        self.message_since = None;
+    }
+
+    /// Bytes told but not acknowledged, once the page acknowledges at all.
+    pub(super) fn unacked(&self) -> u64 {
+        self.acked.map_or(0, |acked| self.told - acked)
+    }
+}

@@ -1,0 +1,247 @@
+//! The cluster's leg: what goes to the cluster, and where in its life the leg stands.
+
+use super::super::channel::{self, FRAME_MAX, Size, Status, Subprotocol};
+use super::super::frame::{self, Masking, Opcode, Parser};
+use super::super::outbox::Outbox;
+use super::Time;
+
+/// Two sizes in quicker succession become one, the newest: a window dragged by its corner says
+/// hundreds a second, and every one makes the program in the terminal draw anew.
+const SIZE_SPACING: Time = Time::from_millis(50);
+
+/// Where the leg stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// The process runs, as far as anybody knows.
+    Open,
+    /// The status was read. Nothing is sent any more, because the server closes without reading
+    /// it and a reset could overtake output; what still comes is read until its close.
+    StatusSeen {
+        until: Time,
+    },
+    /// The ending is known and the process was asked to go; its output is discarded.
+    HangingUp {
+        until: Time,
+    },
+    /// Our close is queued.
+    Closing {
+        until: Time,
+    },
+    Gone,
+}
+
+#[derive(Debug)]
+pub(super) struct Leg {
+    pub(super) state: State,
+    pub(super) parser: Parser,
+    pub(super) outbox: Outbox,
+    pub(super) subprotocol: Subprotocol,
+    /// The channel of the message that is being read; none before its first byte.
+    pub(super) channel: Option<u8>,
+    pub(super) status_text: Vec<u8>,
+    pub(super) status: Option<Status>,
+    /// Whether input can be sent: it was asked for, and not closed.
+    pub(super) takes_input: bool,
+    tty: bool,
+    /// The frame that takes input, while one turn lasts.
+    open: Option<usize>,
+    size_wanted: Option<Size>,
+    size_sent: Option<Size>,
+    size_sent_at: Time,
+    masks: Masks,
+}
+
+impl Leg {
+    pub(super) fn new(
+        subprotocol: Subprotocol,
+        tty: bool,
+        takes_input: bool,
+        frame_max: usize,
+        mask_seed: u64,
+    ) -> Self {
+        Self {
+            state: State::Open,
+            parser: Parser::new(Masking::Plain, frame_max),
+            outbox: Outbox::default(),
+            subprotocol,
+            channel: None,
+            status_text: Vec::new(),
+            status: None,
+            takes_input,
+            tty,
+            open: None,
+            size_wanted: None,
+            size_sent: None,
+            size_sent_at: Time::ZERO,
+            masks: Masks(mask_seed),
+        }
+    }
+
+    /// Adds input to the open frame; a full frame is finished and the next one begun. Frames are
+    /// never fragmented: the server takes every frame for a message (`golang.org/x/net/websocket`).
+    pub(super) fn input(&mut self, mut bytes: &[u8], now: Time) {
+        if bytes.is_empty() || !self.takes_input || self.state != State::Open {
+            return;
+        }
+        // The size belongs to what is typed after it, so it does not wait any longer.
+        self.send_size(now, true);
+        while !bytes.is_empty() {
+            let out = self.outbox.tail();
+            let start = *self.open.get_or_insert_with(|| {
+                let start = frame::begin(out, Masking::Masked);
+                out.push(channel::STDIN);
+                start
+            });
+            let used = out.len() - start - frame::reserved(Masking::Masked);
+            let (piece, rest) = bytes.split_at((FRAME_MAX - used).min(bytes.len()));
+            bytes = rest;
+            out.extend_from_slice(piece);
+            if used + piece.len() == FRAME_MAX {
+                self.finish();
+            }
+        }
+    }
+
+    /// Finishes the open frame. Every turn ends with it.
+    pub(super) fn finish(&mut self) {
+        if let Some(start) = self.open.take() {
+            let key = self.masks.next();
+            frame::finish(self.outbox.tail(), start, Opcode::Binary, Some(key));
+        }
+    }
+
+    fn append(&mut self, opcode: Opcode, payload: &[u8]) {
+        self.finish();
+        let key = self.masks.next();
+        frame::append(self.outbox.tail(), opcode, payload, Some(key));
+    }
+
+    pub(super) fn pong(&mut self, payload: &[u8]) {
+        if matches!(self.state, State::Open | State::HangingUp { .. }) {
+            self.append(Opcode::Pong, payload);
+        }
+    }
+
+    /// Wants the terminal to have this size. Without a terminal nothing may be sent: a second
+    /// resize stops the server's read loop for good (recorded).
+    pub(super) fn resize(&mut self, size: Size) {
+        if self.tty && self.state == State::Open {
+            self.size_wanted = (self.size_sent != Some(size)).then_some(size);
+        }
+    }
+
+    /// Sends the wanted size if it is due.
+    pub(super) fn send_size(&mut self, now: Time, hurry: bool) {
+        if !hurry && self.size_due().is_none_or(|due| now < due) {
+            return;
+        }
+        let Some(size) = self.size_wanted.take() else { return };
+        if self.state == State::Open {
+            let mut payload = vec![channel::RESIZE];
+            size.append_json(&mut payload);
+            self.append(Opcode::Binary, &payload);
+            self.size_sent = Some(size);
+            self.size_sent_at = now;
+        }
+    }
+
+    /// When the wanted size is to be sent, if there is one.
+    pub(super) fn size_due(&self) -> Option<Time> {
+        let spacing = if self.size_sent.is_none() { Time::ZERO } else { SIZE_SPACING };
+        self.size_wanted.map(|_| self.size_sent_at + spacing)
+    }
+
+    /// Whether [`Leg::close_input`] is a thing that can be done here. On a TTY it would leave a
+    /// shell without input and without end (recorded: `client_close_stdin_tty`).
+    pub(super) fn can_close_input(&self) -> bool {
+        !self.tty && self.subprotocol.can_half_close()
+    }
+
+    /// Tells the process that no more input comes.
+    pub(super) fn close_input(&mut self) {
+        if self.takes_input && self.can_close_input() && self.state == State::Open {
+            self.append(Opcode::Binary, &[channel::CLOSE, channel::STDIN]);
+            self.takes_input = false;
+        }
+    }
+
+    /// Asks the process to go, as a terminal line that is hung up does, and gives it until then.
+    /// Where nothing can be said to it, the connection is closed at once: on v4 without a TTY
+    /// that is what ends its input.
+    pub(super) fn hang_up(&mut self, now: Time, grace: Time, close_wait: Time) {
+        if self.state != State::Open {
+            return;
+        }
+        self.size_wanted = None;
+        if self.tty && self.takes_input {
+            // Interrupt, then end of input.
+            self.input(&[0x03, 0x04], now);
+            self.finish();
+        } else if self.can_close_input() {
+            self.close_input();
+        } else {
+            self.close(now, close_wait);
+            return;
+        }
+        self.state = State::HangingUp { until: now + grace };
+    }
+
+    /// Queues our close.
+    pub(super) fn close(&mut self, now: Time, close_wait: Time) {
+        self.finish();
+        let key = self.masks.next();
+        frame::append_close(self.outbox.tail(), 1000, "", Some(key));
+        self.state = State::Closing { until: now + close_wait };
+    }
+
+    pub(super) fn status_seen(&mut self, status: Status, until: Time) {
+        self.status = Some(status);
+        self.status_text = Vec::new();
+        self.size_wanted = None;
+        self.open = None;
+        self.outbox.clear();
+        self.state = State::StatusSeen { until };
+    }
+
+    /// The socket takes nothing more. What the cluster said before that can still be read.
+    pub(super) fn deaf(&mut self) {
+        self.takes_input = false;
+        self.open = None;
+        self.outbox.clear();
+        if matches!(self.state, State::Closing { .. }) {
+            self.gone();
+        }
+    }
+
+    pub(super) fn gone(&mut self) {
+        self.state = State::Gone;
+        self.open = None;
+        self.outbox.clear();
+        self.status_text = Vec::new();
+    }
+}
+
+/// Mask keys: splitmix64 over a secret seed.
+///
+/// RFC 6455 section 10.3 wants keys that whoever chooses the payload cannot foresee. That is the
+/// browser, which never sees a byte of this leg, so a secret seed is enough; no call to the
+/// system's generator is needed for each frame.
+struct Masks(u64);
+
+impl Masks {
+    fn next(&mut self) -> [u8; 4] {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let mut key = [0; 4];
+        key.copy_from_slice(&(mixed ^ mixed >> 31).to_be_bytes()[..4]);
+        key
+    }
+}
+
+impl std::fmt::Debug for Masks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Masks")
+    }
+}

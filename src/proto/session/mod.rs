@@ -1,0 +1,616 @@
+//! The session machine: bytes of either leg in, bytes for either leg out, exactly one ending.
+//!
+//! Whoever drives it reads where [`Session::wants_browser`] and [`Session::wants_cluster`] say so,
+//! hands over what was read, writes what [`Session::to_browser`] and [`Session::to_cluster`] hold,
+//! and calls [`Session::on_timeout`] when [`Session::deadline`] has come. Backpressure is nothing
+//! more than the two questions: a leg with unsent bytes makes the other one unwanted.
+//! `proto-notes/session.md` has the states and what moves them. What it must never know: sockets,
+//! TLS, HTTP, what time it is (a [`Time`] is handed in).
+
+mod browser;
+mod cluster;
+
+use std::time::Duration;
+
+use super::channel::{self, STATUS_MAX, Size, Status, Subprotocol};
+use super::ending::{Ending, Kind};
+use super::frame::{Event, Kind as MessageKind};
+use super::message::{Dialect, FromBrowser, Place, ToBrowser};
+
+/// Time since the session began.
+pub type Time = Duration;
+
+/// Messages that are not understood end the session at this number: a page that keeps sending
+/// them is broken or is not one of ours.
+const MISUNDERSTOOD_MAX: u8 = 10;
+
+/// A text message must come at this pace after its first [`Limits::message_time`]: a paste over
+/// the slowest line anybody types on is faster, a byte now and then is not.
+const MESSAGE_BYTES_PER_SECOND: u64 = 4 * 1024;
+
+/// The limits of one session. The defaults are the contract's.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Bytes queued for a peer above which nothing is read that could add to them. What is queued
+    /// may exceed it by what one read or one message came to.
+    pub outbox: usize,
+    /// The longest message of a browser, in bytes. Pages paste in one message.
+    pub message_max: usize,
+    /// The longest frame of a cluster, in bytes; real ones have 32769.
+    pub cluster_frame_max: usize,
+    /// Output bytes that may be unacknowledged, once the page acknowledges at all.
+    pub ack_window: u64,
+    /// How long an unfinished text message may take, apart from its bytes' own time.
+    pub message_time: Duration,
+    /// How long a process that was hung up may take to end.
+    pub hangup_grace: Duration,
+    /// How long a peer may take to answer a close, or to close after the status.
+    pub close_wait: Duration,
+    /// How long a browser may take nothing at all.
+    pub slow_browser: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            outbox: 256 * 1024,
+            message_max: 1024 * 1024,
+            cluster_frame_max: 1024 * 1024,
+            ack_window: 512 * 1024,
+            message_time: Duration::from_secs(30),
+            hangup_grace: Duration::from_secs(5),
+            close_wait: Duration::from_secs(2),
+            slow_browser: Duration::from_mins(5),
+        }
+    }
+}
+
+/// What a session is about.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How the browser wants to be talked to.
+    pub dialect: Dialect,
+    /// Which version the cluster chose.
+    pub subprotocol: Subprotocol,
+    /// What the browser is told that it is connected to, and whether there is a terminal.
+    pub place: Place,
+    /// Whether input was asked for.
+    pub stdin: bool,
+    /// The terminal's first size, sent before anything else. Without a terminal it is not used.
+    pub size: Option<Size>,
+    /// A secret number, for the mask keys.
+    pub mask_seed: u64,
+    /// The limits.
+    pub limits: Limits,
+}
+
+/// What is known of the process when the session is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Process {
+    /// The cluster said that it ended, with this code if it said one.
+    Ended(Option<u8>),
+    /// It may still be running.
+    Unknown,
+}
+
+/// How much went through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes typed.
+    pub input: u64,
+    /// Bytes of output, stdout and stderr, that were told to the browser.
+    pub output: u64,
+    /// Messages of the browser's and frames of the cluster's that mean nothing to us.
+    pub ignored: u64,
+}
+
+/// What a session came to.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// Why it ended.
+    pub ending: Ending,
+    /// Whether the process is known to have ended, too.
+    pub process: Process,
+    /// How much went through.
+    pub traffic: Traffic,
+}
+
+/// How a leg's reading side ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Close(Option<u16>),
+    Eof,
+}
+
+/// One session. See the module's text.
+#[derive(Debug)]
+pub struct Session {
+    browser: browser::Leg,
+    cluster: cluster::Leg,
+    limits: Limits,
+    ending: Option<Ending>,
+    process: Process,
+    traffic: Traffic,
+}
+
+impl Session {
+    /// A session whose two connections are open. With a terminal its size is queued for the
+    /// cluster, and what the browser wants to hear first for the browser.
+    pub fn new(options: Options) -> Self {
+        let Options { dialect, subprotocol, place, stdin, size, mask_seed, limits } = options;
+        let mut session = Self {
+            browser: browser::Leg::new(dialect, limits.message_max),
+            cluster: cluster::Leg::new(
+                subprotocol,
+                place.tty,
+                stdin,
+                limits.cluster_frame_max,
+                mask_seed,
+            ),
+            limits,
+            ending: None,
+            process: Process::Unknown,
+            traffic: Traffic::default(),
+        };
+        session.browser.tell(&ToBrowser::Ready(&place));
+        if let Some(size) = size {
+            session.cluster.resize(size);
+            session.cluster.send_size(Time::ZERO, true);
+        }
+        session
+    }
+
+    /// A session that ended before there was a cluster's leg: it only says its last words.
+    pub fn refused(dialect: Dialect, limits: Limits, ending: Ending) -> Self {
+        let mut session = Self {
+            browser: browser::Leg::new(dialect, limits.message_max),
+            cluster: cluster::Leg::new(Subprotocol::V5, false, false, 0, 0),
+            limits,
+            ending: None,
+            process: Process::Unknown,
+            traffic: Traffic::default(),
+        };
+        session.cluster.gone();
+        session.end(ending, Time::ZERO);
+        session
+    }
+
+    /// Takes bytes that came from the browser. They are unmasked in place.
+    pub fn on_browser(&mut self, mut bytes: &mut [u8], now: Time) {
+        self.mark_progress(now);
+        loop {
+            match self.browser.parser.next(&mut bytes) {
+                Ok(None) => break,
+                Ok(Some(event)) => self.on_browser_event(event, now),
+                Err(error) => {
+                    let ending = Ending::violation(error.close_code(), error.to_string());
+                    self.end(ending, now);
+                }
+            }
+        }
+        self.cluster.finish();
+        self.cluster.send_size(now, false);
+        self.browser.finish();
+    }
+
+    /// The browser's connection ended: it will send nothing more, and takes nothing more either.
+    pub fn on_browser_end(&mut self, now: Time) {
+        self.end(Ending::new(Kind::BrowserLost, "the connection to the browser was lost"), now);
+        self.browser.gone();
+    }
+
+    /// Takes bytes that came from the cluster.
+    pub fn on_cluster(&mut self, mut bytes: &mut [u8], now: Time) {
+        self.mark_progress(now);
+        loop {
+            match self.cluster.parser.next(&mut bytes) {
+                Ok(None) => break,
+                Ok(Some(event)) => self.on_cluster_event(event, now),
+                Err(error) => self.cluster_broke(format!("the cluster's {error}"), now),
+            }
+        }
+        self.browser.finish();
+        self.cluster.finish();
+    }
+
+    /// The cluster's connection ended, cleanly or not.
+    pub fn on_cluster_end(&mut self, now: Time) {
+        self.conclude(End::Eof, now);
+    }
+
+    /// The cluster's socket takes nothing more. That is not the end: the status may have come
+    /// before it, and is still to be read.
+    pub fn on_cluster_deaf(&mut self) {
+        self.cluster.deaf();
+    }
+
+    /// Somebody outside wants the session to end.
+    pub fn on_stop(&mut self, ending: Ending, now: Time) {
+        self.end(ending, now);
+    }
+
+    /// Whether bytes of the browser's can be taken.
+    pub fn wants_browser(&self) -> bool {
+        match self.browser.state {
+            // A process may never read what was typed; a close behind it should be seen all the
+            // same, so this leg is read while the outbox has room.
+            browser::State::Open => {
+                self.cluster.outbox.len() < self.limits.outbox
+                    && self.browser.outbox.len() < self.limits.outbox
+            }
+            browser::State::Closing | browser::State::Lingering { .. } => true,
+            browser::State::Gone => false,
+        }
+    }
+
+    /// Whether bytes of the cluster's can be taken.
+    pub fn wants_cluster(&self) -> bool {
+        let answers_fit = self.cluster.outbox.len() < self.limits.outbox;
+        match self.cluster.state {
+            cluster::State::Open | cluster::State::StatusSeen { .. } => {
+                self.browser.outbox.is_empty()
+                    && answers_fit
+                    && self.browser.unacked() <= self.limits.ack_window
+            }
+            // Output is discarded now, so nobody needs to be waited for.
+            cluster::State::HangingUp { .. } => answers_fit,
+            cluster::State::Closing { .. } | cluster::State::Gone => false,
+        }
+    }
+
+    /// Whether the browser's connection is not needed any more.
+    pub fn is_browser_over(&self) -> bool {
+        self.browser.state == browser::State::Gone
+    }
+
+    /// Whether the cluster's connection is not needed any more.
+    pub fn is_cluster_over(&self) -> bool {
+        self.cluster.state == cluster::State::Gone
+    }
+
+    /// Bytes for the browser.
+    pub fn to_browser(&self) -> &[u8] {
+        self.browser.outbox.pending()
+    }
+
+    /// Takes note that the browser's socket took the first `n` of them.
+    pub fn browser_took(&mut self, n: usize, now: Time) {
+        self.browser.outbox.advance(n);
+        self.browser.progress_at = now;
+        if self.browser.outbox.is_empty() && self.browser.state == browser::State::Closing {
+            // After the browser's own close there is nothing left to wait for.
+            if self.browser.closed {
+                self.browser.gone();
+            } else {
+                let until = now + self.limits.close_wait;
+                self.browser.state = browser::State::Lingering { until };
+            }
+        }
+    }
+
+    /// Bytes for the cluster.
+    pub fn to_cluster(&self) -> &[u8] {
+        self.cluster.outbox.pending()
+    }
+
+    /// Takes note that the cluster's socket took the first `n` of them.
+    pub fn cluster_took(&mut self, n: usize) {
+        self.cluster.outbox.advance(n);
+        if self.cluster.outbox.is_empty()
+            && matches!(self.cluster.state, cluster::State::Closing { .. })
+        {
+            self.cluster.gone();
+        }
+    }
+
+    /// When [`Session::on_timeout`] is to be called, if nothing else happens.
+    pub fn deadline(&self) -> Option<Time> {
+        let browser = match self.browser.state {
+            browser::State::Lingering { until } => Some(until),
+            browser::State::Open | browser::State::Closing => self.slow_at(),
+            browser::State::Gone => None,
+        };
+        let cluster = match self.cluster.state {
+            cluster::State::StatusSeen { until }
+            | cluster::State::HangingUp { until }
+            | cluster::State::Closing { until } => Some(until),
+            cluster::State::Open | cluster::State::Gone => None,
+        };
+        let message = self.message_until();
+        [browser, cluster, message, self.cluster.size_due()].into_iter().flatten().min()
+    }
+
+    /// Does whatever is due.
+    pub fn on_timeout(&mut self, now: Time) {
+        let due = |at: Option<Time>| at.is_some_and(|at| at <= now);
+        self.cluster.send_size(now, false);
+        if due(self.message_until()) {
+            if self.wants_browser() {
+                let ending = Ending::new(Kind::ProtocolError, "a message was never finished");
+                self.end(ending, now);
+            } else {
+                // It may be us who keep it waiting.
+                self.browser.message_since = Some(now);
+            }
+        }
+        match self.browser.state {
+            browser::State::Lingering { until } if until <= now => self.browser.gone(),
+            browser::State::Open if due(self.slow_at()) => {
+                self.end(Ending::new(Kind::SlowBrowser, "the browser took no output"), now);
+                self.browser.progress_at = now;
+            }
+            browser::State::Closing if due(self.slow_at()) => self.browser.gone(),
+            _ => {}
+        }
+        match self.cluster.state {
+            cluster::State::StatusSeen { until } if until <= now => {
+                if self.wants_cluster() {
+                    self.conclude(End::Eof, now);
+                } else {
+                    // The cluster's close may be waiting behind output that nobody takes.
+                    self.cluster.state =
+                        cluster::State::StatusSeen { until: now + self.limits.close_wait };
+                }
+            }
+            cluster::State::HangingUp { until } if until <= now => {
+                self.cluster.close(now, self.limits.close_wait);
+            }
+            cluster::State::Closing { until } if until <= now => self.cluster.gone(),
+            _ => {}
+        }
+    }
+
+    /// The outcome, once nothing more will come out.
+    pub fn outcome(&self) -> Option<Outcome> {
+        let over = self.browser.state == browser::State::Gone
+            && self.cluster.state == cluster::State::Gone;
+        let ending = self.ending.as_ref().filter(|_| over)?;
+        let traffic = Traffic { output: self.browser.told, ..self.traffic };
+        Some(Outcome { ending: ending.clone(), process: self.process, traffic })
+    }
+
+    /// Lends the thread's two buffers for a turn; [`Session::reclaim`] must follow before the
+    /// turn ends. In between, the session allocates nothing for bytes that pass through.
+    pub fn lend(&mut self, for_browser: &mut Vec<u8>, for_cluster: &mut Vec<u8>) {
+        self.browser.outbox.lend(for_browser);
+        self.cluster.outbox.lend(for_cluster);
+    }
+
+    /// Gives the buffers back and keeps a copy of what the peers did not take.
+    pub fn reclaim(&mut self, for_browser: &mut Vec<u8>, for_cluster: &mut Vec<u8>) {
+        self.browser.outbox.reclaim(for_browser);
+        self.cluster.outbox.reclaim(for_cluster);
+    }
+
+    fn on_browser_event(&mut self, event: Event<'_>, now: Time) {
+        match event {
+            Event::Close(_) => {
+                self.browser.closed = true;
+                self.end(Ending::new(Kind::BrowserClosed, "the browser closed"), now);
+                if matches!(self.browser.state, browser::State::Lingering { .. }) {
+                    self.browser.gone();
+                }
+            }
+            Event::Ping(payload) => self.browser.pong(payload.as_slice()),
+            _ if self.browser.state != browser::State::Open => {}
+            Event::Pong(_) => {}
+            Event::Data { kind: MessageKind::Binary, payload, .. } => self.input(payload, now),
+            Event::Data { kind: MessageKind::Text, payload, end } => {
+                if end && self.browser.message.is_empty() {
+                    self.on_text(payload, now);
+                    return;
+                }
+                self.browser.message.extend_from_slice(payload);
+                self.browser.message_since.get_or_insert(now);
+                if end {
+                    let message = std::mem::take(&mut self.browser.message);
+                    self.browser.message_since = None;
+                    self.on_text(&message, now);
+                }
+            }
+        }
+    }
+
+    fn on_text(&mut self, text: &[u8], now: Time) {
+        match FromBrowser::parse(text) {
+            Ok(FromBrowser::Input(bytes)) => self.input(&bytes, now),
+            Ok(FromBrowser::Resize(Some(size))) => self.cluster.resize(size),
+            Ok(FromBrowser::Eof) => self.on_eof(),
+            // A page cannot have consumed more than it was told, nor take an ack back.
+            Ok(FromBrowser::Ack(bytes)) => {
+                let before = self.browser.acked.unwrap_or(0);
+                self.browser.acked = Some(bytes.clamp(before, self.browser.told));
+            }
+            Ok(FromBrowser::Ping(id)) => self.browser.tell(&ToBrowser::Pong { id }),
+            Ok(FromBrowser::Unknown) => self.traffic.ignored += 1,
+            Ok(FromBrowser::Empty | FromBrowser::Resize(None)) => {}
+            Err(message) => {
+                self.browser.misunderstood += 1;
+                if self.browser.misunderstood < MISUNDERSTOOD_MAX {
+                    self.browser.tell(&ToBrowser::Error { message });
+                } else {
+                    self.end(Ending::new(Kind::ProtocolError, message), now);
+                }
+            }
+        }
+    }
+
+    fn input(&mut self, bytes: &[u8], now: Time) {
+        self.traffic.input += bytes.len() as u64;
+        self.cluster.input(bytes, now);
+    }
+
+    fn on_eof(&mut self) {
+        if self.cluster.can_close_input() {
+            self.cluster.close_input();
+        } else {
+            let message = "eof needs a session without a terminal and a cluster that speaks v5";
+            self.browser.tell(&ToBrowser::Error { message });
+        }
+    }
+
+    fn on_cluster_event(&mut self, event: Event<'_>, now: Time) {
+        match event {
+            Event::Close(code) => self.conclude(End::Close(code), now),
+            Event::Ping(payload) => self.cluster.pong(payload.as_slice()),
+            Event::Pong(_) => {}
+            Event::Data { kind: MessageKind::Text, .. } => {
+                self.cluster_broke("the cluster sent a text frame".to_owned(), now);
+            }
+            Event::Data { kind: MessageKind::Binary, payload, end } => {
+                let mut payload = &*payload;
+                let channel = self.cluster.channel.or_else(|| {
+                    let (&channel, rest) = payload.split_first()?;
+                    payload = rest;
+                    Some(channel)
+                });
+                self.cluster.channel = channel.filter(|_| !end);
+                self.on_channel(channel, payload, end, now);
+            }
+        }
+    }
+
+    /// A run of bytes on a channel; an empty message has none, and means nothing.
+    fn on_channel(&mut self, channel: Option<u8>, bytes: &[u8], end: bool, now: Time) {
+        match channel {
+            Some(channel @ (channel::STDOUT | channel::STDERR)) => {
+                if self.ending.is_none() {
+                    self.browser.output(channel, bytes);
+                }
+            }
+            Some(channel::STATUS) => self.on_status(bytes, end, now),
+            Some(_) if end => self.traffic.ignored += 1,
+            Some(_) | None => {}
+        }
+    }
+
+    /// Status text is collected, because a server may cut it; the first whole one counts. On v1
+    /// it is not JSON and has no end but the connection's.
+    fn on_status(&mut self, bytes: &[u8], end: bool, now: Time) {
+        let room = STATUS_MAX - self.cluster.status_text.len().min(STATUS_MAX);
+        if self.cluster.status.is_some() || bytes.is_empty() && self.cluster.status_text.is_empty()
+        {
+            return;
+        }
+        self.cluster.status_text.extend_from_slice(&bytes[..room.min(bytes.len())]);
+        if self.cluster.subprotocol == Subprotocol::V1 || !end {
+            return;
+        }
+        if let Some(status) = Status::parse(&self.cluster.status_text) {
+            let until = now + self.limits.close_wait;
+            self.process = process_of(&status);
+            if self.ending.is_some() {
+                // The process answered the hang-up.
+                self.cluster.close(now, self.limits.close_wait);
+            } else {
+                self.cluster.status_seen(status, until);
+            }
+        }
+    }
+
+    fn cluster_broke(&mut self, message: String, now: Time) {
+        self.end(Ending::new(Kind::ClusterProtocol, message), now);
+        self.cluster.gone();
+    }
+
+    /// The cluster will say nothing more: what it said decides.
+    fn conclude(&mut self, end: End, now: Time) {
+        let ending = match self.cluster.status.take() {
+            Some(status) => ending_of(status),
+            None if self.cluster.subprotocol == Subprotocol::V1 => self.conclude_v1(end),
+            None if !self.cluster.status_text.is_empty() => ending_of(Status::Malformed),
+            None => Ending::new(Kind::ClusterLost, lost(end)),
+        };
+        self.cluster.gone();
+        self.end(ending, now);
+    }
+
+    /// v1 has no exit codes: text on the status channel is a failure, and a normal close without
+    /// it is most likely, but not known to be, success.
+    fn conclude_v1(&mut self, end: End) -> Ending {
+        let text = String::from_utf8_lossy(&self.cluster.status_text).into_owned();
+        match end {
+            _ if !text.is_empty() => ending_of(Status::Failed(text)),
+            End::Close(Some(1000)) => {
+                self.process = Process::Ended(None);
+                Ending::new(Kind::Exit, "ended; this cluster does not tell exit codes")
+            }
+            _ => Ending::new(Kind::ClusterLost, lost(end)),
+        }
+    }
+
+    /// The first reason to end is the ending; later ones are not told. A status that was read is
+    /// earlier than anything that comes while the cluster's close is awaited.
+    fn end(&mut self, ending: Ending, now: Time) {
+        if self.ending.is_some() {
+            return;
+        }
+        self.mark_progress(now);
+        let ending = self.cluster.status.take().map_or(ending, ending_of);
+        self.browser.last_words(&ending);
+        if matches!(self.cluster.state, cluster::State::StatusSeen { .. }) {
+            self.cluster.gone();
+        }
+        self.cluster.hang_up(now, self.limits.hangup_grace, self.limits.close_wait);
+        self.ending = Some(ending);
+    }
+
+    /// The clock of a browser that takes nothing starts with the first byte that waits for it.
+    fn mark_progress(&mut self, now: Time) {
+        if self.browser.outbox.is_empty() {
+            self.browser.progress_at = now;
+        }
+    }
+
+    /// When a browser that takes nothing is given up.
+    fn slow_at(&self) -> Option<Time> {
+        if self.browser.outbox.is_empty() {
+            return None;
+        }
+        let is_slow = self.ending.as_ref().is_some_and(|it| it.kind == Kind::SlowBrowser);
+        let limit = if is_slow { self.limits.close_wait } else { self.limits.slow_browser };
+        Some(self.browser.progress_at + limit)
+    }
+
+    fn message_until(&self) -> Option<Time> {
+        let bytes = self.browser.message.len() as u64;
+        let allowance = Duration::from_secs(bytes / MESSAGE_BYTES_PER_SECOND);
+        self.browser.message_since.map(|since| since + self.limits.message_time + allowance)
+    }
+}
+
+fn process_of(status: &Status) -> Process {
+    match status {
+        Status::Success => Process::Ended(Some(0)),
+        Status::Exited(code) => Process::Ended(Some(*code)),
+        Status::Failed(_) => Process::Ended(None),
+        Status::Malformed => Process::Unknown,
+    }
+}
+
+fn ending_of(status: Status) -> Ending {
+    match status {
+        Status::Success => Ending::exit(0),
+        Status::Exited(code) => Ending::exit(code),
+        Status::Malformed => {
+            Ending::new(Kind::ClusterProtocol, "the cluster's status makes no sense")
+        }
+        Status::Failed(text) => {
+            // The API server wraps a runtime's own status, so the prefix comes doubled.
+            let prefix = "Internal error occurred: ";
+            let sentence = text.trim_start_matches(prefix).to_owned();
+            Ending::new(Kind::of_failure(&sentence), sentence)
+        }
+    }
+}
+
+fn lost(end: End) -> String {
+    let how = match end {
+        End::Close(Some(code)) => format!("closed with code {code}"),
+        End::Close(None) => "closed".to_owned(),
+        End::Eof => "ended".to_owned(),
+    };
+    format!("the connection to the cluster {how} before it said how the process ended")
+}

@@ -1,0 +1,334 @@
+//! The one loop: two connections, one session, one timer, one reason to stop.
+//!
+//! It moves bytes and knows no meaning: every decision is the session's. Nothing in it spawns,
+//! locks or queues. The buffers belong to the thread and are borrowed for the length of one turn,
+//! so a thousand idle sessions own none.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::proto::channel::{Size, Subprotocol};
+use crate::proto::ending::Ending;
+use crate::proto::message::{Dialect, Place};
+use crate::proto::session::{Limits, Options, Outcome, Session, Time};
+
+/// What one read may bring. A turn's output is about as much, and goes out in one write.
+const READ_MAX: usize = 64 * 1024;
+
+/// Turns in a row before other sessions of the thread get theirs: a flooding session moves at
+/// most a megabyte while a neighbour's keystroke waits.
+const TURNS_MAX: usize = 16;
+
+/// The browser's end of a session, after the 101.
+#[derive(Debug)]
+pub struct Browser<S> {
+    /// The connection.
+    pub io: S,
+    /// Bytes that were read together with the request; they belong to the WebSocket.
+    pub early: Bytes,
+    /// How the browser wants to be talked to.
+    pub dialect: Dialect,
+}
+
+/// The cluster's end of a session, after its 101.
+#[derive(Debug)]
+pub struct Cluster<S> {
+    /// The connection.
+    pub io: S,
+    /// Bytes that were read together with the response; they belong to the WebSocket.
+    pub early: Bytes,
+    /// Which version the cluster chose.
+    pub subprotocol: Subprotocol,
+    /// What the browser is told that it is connected to.
+    pub place: Place,
+    /// Whether input was asked for.
+    pub stdin: bool,
+    /// The terminal's first size.
+    pub size: Option<Size>,
+}
+
+/// Relays between the two until the session is over, and says how it ended.
+///
+/// `stop` is the one door for every reason from outside: a drain, a right that was withdrawn, a
+/// wish of the caller's. When it completes, its ending is told to the browser, the process is
+/// hung up, and the relay returns within [`Limits::hangup_grace`] and twice
+/// [`Limits::close_wait`], unless output is still owed to a browser that takes it.
+/// `std::future::pending()` never stops anything.
+///
+/// # Cancellation
+///
+/// Dropping the future closes both connections at once: no last words, and the process goes on
+/// living. Use `stop` to end a session.
+pub async fn relay<B, C>(
+    browser: Browser<B>,
+    cluster: Cluster<C>,
+    limits: Limits,
+    stop: impl Future<Output = Ending>,
+) -> Outcome
+where
+    B: AsyncRead + AsyncWrite + Unpin,
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    let session = Session::new(Options {
+        dialect: browser.dialect,
+        subprotocol: cluster.subprotocol,
+        place: cluster.place,
+        stdin: cluster.stdin,
+        size: cluster.size,
+        mask_seed: mask_seed(),
+        limits,
+    });
+    let mut relay = Relay::new(Some(browser.io), Some(cluster.io), session);
+    relay.early(browser.early, cluster.early);
+    relay.run(stop).await
+}
+
+/// Tells a browser why its session could not be begun, and closes.
+///
+/// # Cancellation
+///
+/// Dropping the future closes the connection at once.
+pub async fn refuse<B>(browser: Browser<B>, ending: Ending, limits: Limits) -> Outcome
+where
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let session = Session::refused(browser.dialect, limits, ending);
+    let mut relay = Relay::<B, tokio::io::Empty>::new(Some(browser.io), None, session);
+    relay.early(browser.early, Bytes::new());
+    relay.run(std::future::pending()).await
+}
+
+/// A number that nobody can guess. Without a source of randomness there would have been no
+/// handshake either, so the fallback only spares a panic.
+fn mask_seed() -> u64 {
+    getrandom::u64().unwrap_or_default()
+}
+
+/// The buffers of one thread.
+struct Scratch {
+    read: Vec<u8>,
+    for_browser: Vec<u8>,
+    for_cluster: Vec<u8>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        read: vec![0; READ_MAX],
+        for_browser: Vec::with_capacity(READ_MAX),
+        for_cluster: Vec::new(),
+    });
+}
+
+struct Relay<B, C> {
+    /// Dropped as soon as the session does not need it, which closes it.
+    browser: Option<B>,
+    cluster: Option<C>,
+    session: Session,
+    began: Instant,
+    /// What the timer is set to.
+    armed: Option<Time>,
+    /// TLS may hold written bytes back until it is flushed.
+    flush_browser: bool,
+    flush_cluster: bool,
+    stopped: bool,
+}
+
+impl<B, C> Relay<B, C>
+where
+    B: AsyncRead + AsyncWrite + Unpin,
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    fn new(browser: Option<B>, cluster: Option<C>, session: Session) -> Self {
+        Self {
+            browser,
+            cluster,
+            session,
+            began: Instant::now(),
+            armed: None,
+            flush_browser: false,
+            flush_cluster: false,
+            stopped: false,
+        }
+    }
+
+    fn early(&mut self, from_browser: Bytes, from_cluster: Bytes) {
+        let now = self.began.elapsed();
+        if !from_cluster.is_empty() {
+            self.session.on_cluster(&mut Vec::from(from_cluster), now);
+        }
+        if !from_browser.is_empty() {
+            self.session.on_browser(&mut Vec::from(from_browser), now);
+        }
+    }
+
+    async fn run(&mut self, stop: impl Future<Output = Ending>) -> Outcome {
+        let mut stop = pin!(stop);
+        let mut timer = pin!(sleep_until(self.began));
+        poll_fn(|cx| {
+            if !self.stopped
+                && let Poll::Ready(ending) = stop.as_mut().poll(cx)
+            {
+                self.stopped = true;
+                self.session.on_stop(ending, self.began.elapsed());
+            }
+            self.poll(cx, timer.as_mut())
+        })
+        .await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<Outcome> {
+        for _ in 0..TURNS_MAX {
+            let now = self.began.elapsed();
+            if self.session.deadline().is_some_and(|at| at <= now) {
+                self.session.on_timeout(now);
+            }
+            let moved = self.turn(cx, now);
+            self.close_what_is_over(cx);
+            if let Some(outcome) = self.session.outcome() {
+                return Poll::Ready(outcome);
+            }
+            if moved {
+                continue;
+            }
+            let Some(at) = self.session.deadline() else { return Poll::Pending };
+            if self.armed != Some(at) {
+                timer.as_mut().reset(self.began + at);
+                self.armed = Some(at);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.armed = None;
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// One read of each leg that is wanted, and writes of whatever there is. True if anything
+    /// moved, so that there may be more.
+    fn turn(&mut self, cx: &mut Context<'_>, now: Time) -> bool {
+        SCRATCH.with_borrow_mut(|scratch| {
+            self.session.lend(&mut scratch.for_browser, &mut scratch.for_cluster);
+            let mut moved = self.write_browser(cx, now) | self.write_cluster(cx);
+            if self.session.wants_cluster() {
+                moved |= self.read_cluster(cx, now, &mut scratch.read);
+                moved |= self.write_browser(cx, now);
+            }
+            if self.session.wants_browser() {
+                moved |= self.read_browser(cx, now, &mut scratch.read);
+                moved |= self.write_cluster(cx);
+            }
+            self.session.reclaim(&mut scratch.for_browser, &mut scratch.for_cluster);
+            moved
+        })
+    }
+
+    fn read_browser(&mut self, cx: &mut Context<'_>, now: Time, scratch: &mut [u8]) -> bool {
+        let Some(io) = &mut self.browser else { return false };
+        match poll_read(io, cx, scratch) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(0) | Err(_)) => self.session.on_browser_end(now),
+            Poll::Ready(Ok(n)) => self.session.on_browser(&mut scratch[..n], now),
+        }
+        true
+    }
+
+    fn read_cluster(&mut self, cx: &mut Context<'_>, now: Time, scratch: &mut [u8]) -> bool {
+        let Some(io) = &mut self.cluster else { return false };
+        match poll_read(io, cx, scratch) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(0) | Err(_)) => self.session.on_cluster_end(now),
+            Poll::Ready(Ok(n)) => self.session.on_cluster(&mut scratch[..n], now),
+        }
+        true
+    }
+
+    fn write_browser(&mut self, cx: &mut Context<'_>, now: Time) -> bool {
+        let Some(io) = &mut self.browser else { return false };
+        let session = &mut self.session;
+        let mut moved = false;
+        let mut broken = false;
+        while !session.to_browser().is_empty() && !broken {
+            match Pin::new(&mut *io).poll_write(cx, session.to_browser()) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(n)) if n > 0 => session.browser_took(n, now),
+                Poll::Ready(_) => broken = true,
+            }
+            moved = true;
+            self.flush_browser = true;
+        }
+        if self.flush_browser && !broken {
+            match Pin::new(io).poll_flush(cx) {
+                Poll::Pending => {}
+                Poll::Ready(result) => {
+                    self.flush_browser = false;
+                    broken = result.is_err();
+                }
+            }
+        }
+        if broken {
+            session.on_browser_end(now);
+        }
+        moved | broken
+    }
+
+    fn write_cluster(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(io) = &mut self.cluster else { return false };
+        let session = &mut self.session;
+        let mut moved = false;
+        let mut broken = false;
+        while !session.to_cluster().is_empty() && !broken {
+            match Pin::new(&mut *io).poll_write(cx, session.to_cluster()) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(n)) if n > 0 => session.cluster_took(n),
+                Poll::Ready(_) => broken = true,
+            }
+            moved = true;
+            self.flush_cluster = true;
+        }
+        if self.flush_cluster && !broken {
+            match Pin::new(io).poll_flush(cx) {
+                Poll::Pending => {}
+                Poll::Ready(result) => {
+                    self.flush_cluster = false;
+                    broken = result.is_err();
+                }
+            }
+        }
+        if broken {
+            session.on_cluster_deaf();
+        }
+        moved | broken
+    }
+
+    /// Says goodbye to a connection that is not needed any more and drops it. TLS has a word of
+    /// its own for it; if that cannot be sent at once, nobody is listening.
+    fn close_what_is_over(&mut self, cx: &mut Context<'_>) {
+        if self.session.is_browser_over()
+            && let Some(mut io) = self.browser.take()
+        {
+            let _ = Pin::new(&mut io).poll_shutdown(cx);
+        }
+        if self.session.is_cluster_over()
+            && let Some(mut io) = self.cluster.take()
+        {
+            let _ = Pin::new(&mut io).poll_shutdown(cx);
+        }
+    }
+}
+
+fn poll_read<S: AsyncRead + Unpin>(
+    io: &mut S,
+    cx: &mut Context<'_>,
+    scratch: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let mut buffer = ReadBuf::new(scratch);
+    Pin::new(io).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
+}

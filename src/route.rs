@@ -1,0 +1,308 @@
+//! Addresses: from the path and query of a request to what it asks for.
+//!
+//! Everything is decoded once, checked, and taken apart here; nothing a caller sent is ever joined
+//! into another URL. What it must never know: sockets, who the caller is.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+use crate::exec::Target;
+use crate::proto::channel::Size;
+use crate::proto::ending::{Ending, Kind};
+
+/// The longest command, all words together. It travels in the request line of the API server.
+const COMMAND_MAX: usize = 32 * 1024;
+
+/// A decoded query: names and values in order.
+#[derive(Debug, Default)]
+pub(crate) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+impl<'a> Query<'a> {
+    /// Takes a query apart by the rules of HTML forms: `&` between pairs, `+` for a space.
+    pub(crate) fn parse(text: &'a str) -> Result<Self, Ending> {
+        let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((decode_form(name)?, decode_form(value)?))
+        });
+        pairs.collect::<Result<_, Ending>>().map(Self)
+    }
+
+    /// The value of a parameter that may stand once, under any of its names. Empty is absent.
+    pub(crate) fn one(&self, names: &[&str]) -> Result<Option<&str>, Ending> {
+        let mut values = self.0.iter().filter(|(name, _)| names.contains(&&**name));
+        let value = values.next().map(|(_, value)| &**value);
+        match values.next() {
+            None => Ok(value.filter(|value| !value.is_empty())),
+            Some(_) => Err(bad(format!("the parameter {} is given twice", names[0]))),
+        }
+    }
+
+    fn all(&self, wanted: &str) -> Vec<String> {
+        let values = self.0.iter().filter(|(name, _)| name == wanted);
+        values.map(|(_, value)| value.to_string()).collect()
+    }
+
+    fn flag(&self, name: &str, default: bool) -> Result<bool, Ending> {
+        match self.one(&[name])? {
+            None => Ok(default),
+            Some(value) if value == "1" || value.eq_ignore_ascii_case("true") => Ok(true),
+            Some(value) if value == "0" || value.eq_ignore_ascii_case("false") => Ok(false),
+            Some(_) => Err(bad(format!("{name} must be true or false"))),
+        }
+    }
+}
+
+fn decode_form(text: &str) -> Result<Cow<'_, str>, Ending> {
+    if !text.contains('+') {
+        return decode(text);
+    }
+    let spaced = text.replace('+', " ");
+    decode(&spaced).map(|text| text.into_owned().into())
+}
+
+fn decode(text: &str) -> Result<Cow<'_, str>, Ending> {
+    percent_decode_str(text)
+        .decode_utf8()
+        .map_err(|_| bad("the address is not UTF-8 after percent-decoding"))
+}
+
+/// What a request asks for.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    /// The cluster's name, or none for the default one.
+    pub(crate) cluster: Option<String>,
+    /// Where to go, once a shell was put in for a missing command.
+    pub(crate) target: Target,
+    /// The shell that was named, where no command was given.
+    pub(crate) shell: Option<String>,
+}
+
+/// An address of a front end that exists already, such as `/ws/{namespace}/{pod}/{shell}`.
+#[derive(Clone, Debug)]
+pub struct Template(Vec<Segment>);
+
+#[derive(Clone, Debug)]
+enum Segment {
+    Literal(String),
+    Name(&'static str),
+}
+
+impl Template {
+    const NAMES: [&str; 5] = ["cluster", "namespace", "pod", "container", "shell"];
+
+    /// Reads a template.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, in one sentence.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let Some(path) = text.strip_prefix('/') else {
+            return Err(format!("a route begins with a slash: {text}"));
+        };
+        let mut names = Vec::new();
+        let mut segments = Vec::new();
+        for segment in path.split('/') {
+            let inner = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+            segments.push(match inner {
+                None if segment.is_empty() || segment.contains(['{', '}', '?', '#', '%']) => {
+                    return Err(format!("a route's parts are words or {{names}}: {text}"));
+                }
+                None => Segment::Literal(segment.to_owned()),
+                Some(inner) => {
+                    let Some(name) = Self::NAMES.into_iter().find(|name| *name == inner) else {
+                        return Err(format!("a route knows no {{{inner}}}: {text}"));
+                    };
+                    if names.contains(&name) {
+                        return Err(format!("a route has {{{name}}} twice: {text}"));
+                    }
+                    names.push(name);
+                    Segment::Name(name)
+                }
+            });
+        }
+        if names.contains(&"pod") && names.contains(&"namespace") {
+            Ok(Self(segments))
+        } else {
+            Err(format!("a route needs {{namespace}} and {{pod}}: {text}"))
+        }
+    }
+
+    /// The names and their decoded values, if the path has this form.
+    fn matches<'a>(&self, path: &[&'a str]) -> Option<Vec<(&'static str, &'a str)>> {
+        if path.len() != self.0.len() {
+            return None;
+        }
+        let mut values = Vec::new();
+        for (segment, part) in self.0.iter().zip(path) {
+            match segment {
+                Segment::Literal(literal) if literal == part => {}
+                Segment::Literal(_) => return None,
+                Segment::Name(name) => values.push((*name, *part)),
+            }
+        }
+        Some(values)
+    }
+}
+
+/// Finds what the address asks for; `path` is what follows the base path's slash. Nothing if
+/// there is no such address.
+pub(crate) fn find(
+    path: &str,
+    query: &str,
+    templates: &[Template],
+) -> Result<Option<Wanted>, Ending> {
+    let parts: Vec<&str> = path.split('/').collect();
+    let wanted = match *parts.as_slice() {
+        ["exec"] => short_form(&Query::parse(query)?)?,
+        ["api", "v1", "namespaces", namespace, "pods", pod, "exec"] => {
+            long_form(None, namespace, pod, &Query::parse(query)?)?
+        }
+        ["clusters", cluster, "api", "v1", "namespaces", namespace, "pods", pod, "exec"] => {
+            long_form(Some(cluster), namespace, pod, &Query::parse(query)?)?
+        }
+        _ => {
+            let found = templates.iter().find_map(|template| template.matches(&parts));
+            let Some(values) = found else { return Ok(None) };
+            template_form(&values, &Query::parse(query)?)?
+        }
+    };
+    check(&wanted)?;
+    Ok(Some(wanted))
+}
+
+fn short_form(query: &Query<'_>) -> Result<Wanted, Ending> {
+    let required = |names: &[&str]| match query.one(names)? {
+        Some(value) => Ok(value.to_owned()),
+        None => Err(bad(format!("the parameter {} is missing", names[0]))),
+    };
+    let tty = query.flag("tty", true)?;
+    Ok(Wanted {
+        cluster: query.one(&["cluster"])?.map(str::to_owned),
+        shell: query.one(&["shell"])?.map(str::to_owned),
+        target: Target {
+            namespace: required(&["namespace", "ns"])?,
+            pod: required(&["pod", "name", "podName"])?,
+            container: query.one(&["container", "containerName"])?.map(str::to_owned),
+            find_container: true,
+            command: query.all("command"),
+            stdin: query.flag("stdin", true)?,
+            stdout: query.flag("stdout", true)?,
+            stderr: !tty && query.flag("stderr", true)?,
+            tty,
+            size: size(query)?,
+        },
+    })
+}
+
+/// Kubernetes' own path. Its parameters have Kubernetes' defaults, which are all false.
+fn long_form(
+    cluster: Option<&str>,
+    namespace: &str,
+    pod: &str,
+    query: &Query<'_>,
+) -> Result<Wanted, Ending> {
+    let tty = query.flag("tty", false)?;
+    Ok(Wanted {
+        cluster: cluster.map(decode).transpose()?.map(Cow::into_owned),
+        shell: None,
+        target: Target {
+            namespace: decode(namespace)?.into_owned(),
+            pod: decode(pod)?.into_owned(),
+            container: query.one(&["container"])?.map(str::to_owned),
+            find_container: false,
+            command: query.all("command"),
+            stdin: query.flag("stdin", false)?,
+            stdout: query.flag("stdout", false)?,
+            // The kubelet drops it with a TTY, and the runtimes refuse the two together.
+            stderr: !tty && query.flag("stderr", false)?,
+            tty,
+            size: size(query)?,
+        },
+    })
+}
+
+/// An existing front end's address: its parameters are its own, so none of its query is read but
+/// the size, which means the same everywhere.
+fn template_form(values: &[(&str, &str)], query: &Query<'_>) -> Result<Wanted, Ending> {
+    let value = |wanted: &str| {
+        let found = values.iter().find(|(name, _)| *name == wanted);
+        found.map(|(_, value)| decode(value).map(Cow::into_owned)).transpose()
+    };
+    let shell = value("shell")?.map(|shell| match shell.as_str() {
+        "b" => "bash".to_owned(),
+        "s" => "sh".to_owned(),
+        _ => shell,
+    });
+    Ok(Wanted {
+        cluster: value("cluster")?,
+        shell,
+        target: Target {
+            namespace: value("namespace")?.unwrap_or_default(),
+            pod: value("pod")?.unwrap_or_default(),
+            container: value("container")?,
+            find_container: true,
+            command: Vec::new(),
+            stdin: true,
+            stdout: true,
+            stderr: false,
+            tty: true,
+            size: size(query)?,
+        },
+    })
+}
+
+/// The first size. Like a resize it is clamped, and zero or nonsense counts as not given.
+fn size(query: &Query<'_>) -> Result<Option<Size>, Ending> {
+    let side = |name| {
+        let text = query.one(&[name])?.unwrap_or_default();
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        Ok::<_, Ending>(if digits { text.parse().unwrap_or(u64::MAX) } else { 0 })
+    };
+    Ok(Size::new(side("cols")?, side("rows")?).or(Some(Size::DEFAULT)))
+}
+
+/// Names by Kubernetes' rules (`k8s.io/apimachinery/pkg/util/validation`), before anything is
+/// dialled: `..` as a namespace once widened what the API server looked up.
+fn check(wanted: &Wanted) -> Result<(), Ending> {
+    let target = &wanted.target;
+    if !is_label(&target.namespace) {
+        return Err(bad("the namespace is not a valid name"));
+    }
+    if !is_subdomain(&target.pod) {
+        return Err(bad("the pod is not a valid name"));
+    }
+    if target.container.as_deref().is_some_and(|name| !is_label(name)) {
+        return Err(bad("the container is not a valid name"));
+    }
+    if target.command.iter().any(|word| word.contains('\0')) {
+        return Err(bad("a word of the command contains NUL"));
+    }
+    if target.command.iter().map(String::len).sum::<usize>() > COMMAND_MAX {
+        return Err(bad("the command is too long"));
+    }
+    if !(target.stdin || target.stdout || target.stderr) {
+        return Err(bad("one of stdin, stdout and stderr must be true"));
+    }
+    Ok(())
+}
+
+/// DNS-1123 label: at most 63 characters.
+fn is_label(name: &str) -> bool {
+    name.len() <= 63 && is_word(name)
+}
+
+/// DNS-1123 subdomain: words with dots between them, at most 253 characters together.
+fn is_subdomain(name: &str) -> bool {
+    name.len() <= 253 && name.split('.').all(is_word)
+}
+
+/// Lower case letters, digits, and hyphens inside.
+fn is_word(word: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !word.is_empty() && word.bytes().all(inner) && !word.starts_with('-') && !word.ends_with('-')
+}
+
+fn bad(message: impl Into<Cow<'static, str>>) -> Ending {
+    Ending::new(Kind::BadRequest, message)
+}
