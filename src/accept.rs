@@ -39,11 +39,11 @@ pub struct Refusal {
 
 impl Refusal {
     /// A refusal with a status that no ending has, such as 405.
-    fn new(status: StatusCode, message: &'static str) -> Self {
+    pub(crate) fn new(status: StatusCode, message: &'static str) -> Self {
         Self { status, ending: Ending::new(Kind::BadRequest, message), header: None }
     }
 
-    fn with(mut self, name: HeaderName, value: &'static str) -> Self {
+    pub(crate) fn with(mut self, name: HeaderName, value: &'static str) -> Self {
         self.header = Some((name, HeaderValue::from_static(value)));
         self
     }
@@ -61,7 +61,7 @@ impl Refusal {
             504 => "Timeout",
             _ => "Unknown",
         };
-        let status = Status {
+        let status = MetaStatus {
             kind: "Status",
             api_version: "v1",
             metadata: Empty {},
@@ -104,7 +104,7 @@ impl From<Ending> for Refusal {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Status<'a> {
+struct MetaStatus<'a> {
     kind: &'static str,
     api_version: &'static str,
     metadata: Empty,

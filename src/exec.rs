@@ -55,9 +55,6 @@ const POD_MAX: usize = 2 * 1024 * 1024;
 /// The longest head of a response; real ones are under 2 KiB.
 const HEAD_MAX: usize = 64 * 1024;
 
-/// The annotation by which kubectl chooses a container.
-const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
-
 /// Everything but the unreserved characters of RFC 3986 is escaped. Go drops a pair with a bare
 /// `;`, and takes a bare `+` for a space.
 const STRICT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -230,7 +227,7 @@ impl Connector {
             match Box::pin(self.attempt(&attempt, token)).await? {
                 Answer::Open(io, early, subprotocol) => {
                     return Ok(Cluster {
-                        io: TokioIo::new(io),
+                        io: TokioIo::new(*io),
                         early,
                         subprotocol,
                         place: self.place(target, container, subprotocol, session),
@@ -300,7 +297,7 @@ impl Connector {
             |error| Ending::new(Kind::ClusterLost, format!("the cluster closed: {error}")),
         )?;
         let parts = connection.into_parts();
-        Ok(Answer::Open(parts.io, parts.read_buf, subprotocol))
+        Ok(Answer::Open(Box::new(parts.io), parts.read_buf, subprotocol))
     }
 
     /// A request that is built from nothing: no header of a caller's ever gets into it.
@@ -410,7 +407,7 @@ impl Attempt<'_> {
 }
 
 enum Answer {
-    Open(HttpIo, Bytes, Subprotocol),
+    Open(Box<HttpIo>, Bytes, Subprotocol),
     Refused(Refused),
 }
 
@@ -613,6 +610,7 @@ struct PodMetadata {
 
 #[derive(Default, Deserialize)]
 struct PodAnnotations {
+    /// The annotation by which kubectl chooses, too.
     #[serde(rename = "kubectl.kubernetes.io/default-container")]
     default_container: Option<String>,
 }

@@ -33,6 +33,7 @@ pub enum Own {
 /// The clusters that callers may name, and the one they mean when they name none.
 #[derive(Clone, Debug)]
 pub struct Clusters {
+    source: String,
     default: String,
     by_name: BTreeMap<String, Connector>,
 }
@@ -43,9 +44,9 @@ impl Clusters {
         self.by_name.get(name.unwrap_or(&self.default))
     }
 
-    /// The default cluster's name.
-    pub fn default_name(&self) -> &str {
-        &self.default
+    /// Where they come from, for people.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     /// The cluster that this pod runs in, under the name `in-cluster`; nothing if this is no pod.
@@ -69,6 +70,7 @@ impl Clusters {
             Connector::new(name, &format!("https://{host}:{port}"), tls, None, credential)
         };
         Some(connector().map(|it| Self {
+            source: "the pod's service account".to_owned(),
             default: name.to_owned(),
             by_name: BTreeMap::from([(name.to_owned(), it)]),
         }))
@@ -104,7 +106,7 @@ impl Clusters {
             let connector = file.connector(name, folder, own).map_err(at)?;
             by_name.insert(name.clone(), connector);
         }
-        Ok(Self { default, by_name })
+        Ok(Self { source: format!("{}, context {default}", path.display()), default, by_name })
     }
 }
 

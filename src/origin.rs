@@ -1,0 +1,161 @@
+//! Where a browser says it comes from, and whether that is allowed.
+//!
+//! Browsers do not apply CORS to a WebSocket and the API server does not look at `Origin`, so a
+//! page anywhere could open a shell with the visitor's cookie. Pure; what it must never know:
+//! credentials, sockets.
+
+use std::fmt;
+
+use hyper::header::{HOST, HeaderMap, ORIGIN};
+
+use crate::proto::ending::{Ending, Kind};
+
+/// Scheme, host and port, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    scheme: String,
+    host: String,
+    port: u16,
+}
+
+impl Origin {
+    /// Reads `scheme://host[:port]`, as browsers send it.
+    ///
+    /// # Errors
+    ///
+    /// What it should look like.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text}: not an origin such as https://console.example:8443");
+        let (scheme, authority) = text.split_once("://").ok_or_else(wrong)?;
+        let default = match scheme.to_ascii_lowercase().as_str() {
+            "http" => 80,
+            "https" => 443,
+            _ => return Err(wrong()),
+        };
+        let (host, port) = host_and_port(authority).ok_or_else(wrong)?;
+        let scheme = scheme.to_ascii_lowercase();
+        Ok(Self { scheme, host, port: port.unwrap_or(default) })
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}:{}", self.scheme, self.host, self.port)
+    }
+}
+
+/// Takes an authority apart; nothing if it has user information, a path, or anything else odd.
+fn host_and_port(authority: &str) -> Option<(String, Option<u16>)> {
+    let (host, port) = match authority.rsplit_once(':') {
+        // The colons of an IPv6 address stand inside brackets.
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port.parse().ok()?)),
+        _ => (authority, None),
+    };
+    let inner = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let odd = |byte: u8| !(byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    let is_odd = inner.map_or_else(
+        || host.is_empty() || host.bytes().any(odd),
+        |address| address.parse::<std::net::Ipv6Addr>().is_err(),
+    );
+    (!is_odd).then(|| (host.to_ascii_lowercase(), port))
+}
+
+/// Whether a request carries an `Origin`, that is, comes from a page in a browser.
+pub(crate) fn is_browser(headers: &HeaderMap) -> bool {
+    headers.contains_key(ORIGIN)
+}
+
+/// Checks the `Origin` of a request whose credential, if any, a foreign page could make a
+/// browser send. Without an `Origin` it is no browser and passes.
+pub(crate) fn check(headers: &HeaderMap, scheme: &str, allowed: &[Origin]) -> Result<(), Ending> {
+    let mut origins = headers.get_all(ORIGIN).iter();
+    let Some(origin) = origins.next() else { return Ok(()) };
+    let foreign = || Ending::new(Kind::Forbidden, "this origin is not allowed; see --allow-origin");
+    // Two headers mean that somebody on the way disagrees about where the request comes from.
+    if origins.next().is_some() {
+        return Err(foreign());
+    }
+    // `null` and other nonsense do not parse, and are foreign to everybody.
+    let origin = origin.to_str().ok().and_then(|text| Origin::parse(text).ok());
+    let origin = origin.ok_or_else(foreign)?;
+    let own = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let own = own.and_then(|host| Origin::parse(&format!("{scheme}://{host}")).ok());
+    if own.as_ref() == Some(&origin) || allowed.contains(&origin) { Ok(()) } else { Err(foreign()) }
+}
+
+/// Checks the `Host` of a request to a listener on loopback that asks for no credential: a page
+/// whose name was made to resolve to this machine has its own name in it (DNS rebinding).
+pub(crate) fn check_host(headers: &HeaderMap, allowed: &[String]) -> Result<(), Ending> {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).and_then(host_and_port);
+    let Some((host, _)) = host else {
+        return Err(Ending::new(Kind::BadRequest, "the Host header is missing or malformed"));
+    };
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    let is_loopback =
+        address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    if host == "localhost" || is_loopback || allowed.iter().any(|it| it.eq_ignore_ascii_case(&host))
+    {
+        Ok(())
+    } else {
+        Err(Ending::new(Kind::Forbidden, "this Host is not allowed; see --allow-host"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let parse = |text: &'static str| hyper::header::HeaderValue::from_static(text);
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, parse(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn only_the_exact_origin_passes() {
+        let allowed = [Origin::parse("https://good").unwrap()];
+        let passes = |origin: &'static str| {
+            let headers = headers(&[("host", "relay:8080"), ("origin", origin)]);
+            check(&headers, "http", &allowed).is_ok()
+        };
+        for origin in ["https://good", "HTTPS://GOOD", "https://good:443", "http://relay:8080"] {
+            assert!(passes(origin), "{origin}");
+        }
+        for origin in [
+            "null",
+            "",
+            "https://evil",
+            "https://good.evil",
+            "http://good",
+            "https://good:444",
+            "https://good.",
+            "https://good/",
+            "https://u@good",
+            "https://relay:8080",
+            "http://relay",
+        ] {
+            assert!(!passes(origin), "{origin}");
+        }
+        assert!(check(&headers(&[("host", "relay")]), "http", &[]).is_ok(), "no browser");
+        let two = headers(&[("origin", "https://good"), ("origin", "https://good")]);
+        assert!(check(&two, "http", &allowed).is_err(), "two origins");
+    }
+
+    #[test]
+    fn a_foreign_name_for_this_machine_is_refused() {
+        let passes =
+            |host: &'static str| check_host(&headers(&[("host", host)]), &["good".into()]).is_ok();
+        for host in
+            ["localhost", "localhost:8080", "127.0.0.1:8080", "[::1]:8080", "127.9.9.9", "GOOD:1"]
+        {
+            assert!(passes(host), "{host}");
+        }
+        for host in ["evil", "evil:8080", "10.0.0.1", "u@localhost", "localhost/x", "", "[::2]"] {
+            assert!(!passes(host), "{host}");
+        }
+        assert!(check_host(&HeaderMap::new(), &[]).is_err(), "no host");
+    }
+}

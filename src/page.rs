@@ -1,0 +1,61 @@
+//! HTTP for the terminal page and its assets (feature `ui`).
+
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+    HeaderValue, IF_NONE_MATCH, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{Method, Request, Response, StatusCode};
+
+use crate::accept::{Body, Refusal};
+use crate::ui::asset;
+
+/// xterm.js 6 makes style elements at run time, hence the one `unsafe-inline`; no script does.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+    img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; \
+    form-action 'none'; frame-ancestors 'self'";
+
+/// The page or one of its assets; nothing if this path has none.
+pub(crate) fn respond<B>(
+    path: &str,
+    request: &Request<B>,
+) -> Result<Option<Response<Body>>, Refusal> {
+    let Some(asset) = asset(path) else { return Ok(None) };
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let message = "only GET and HEAD";
+        return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message).with(ALLOW, "GET, HEAD"));
+    }
+    let mut response = Response::new(Body::default());
+    let headers = response.headers_mut();
+    let caching = if asset.immutable { "public, max-age=31536000, immutable" } else { "no-cache" };
+    headers.insert(ETAG, HeaderValue::from_static(asset.etag));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(caching));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(asset.content_type));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    if path.is_empty() {
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    }
+    if request.headers().get(IF_NONE_MATCH).is_some_and(|tag| tag == asset.etag) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return Ok(Some(response));
+    }
+    if let Some(encoding) = asset.encoding {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
+    }
+    // hyper leaves the body out where the method is HEAD, and keeps its length.
+    *response.body_mut() = Body::from(asset.body);
+    Ok(Some(response))
+}
+
+/// From the base path without its last slash to the one with it. Relative, so that it works
+/// behind a gateway that strips a prefix.
+pub(crate) fn redirect<B>(request: &Request<B>) -> Result<Response<Body>, Refusal> {
+    let last = request.uri().path().rsplit('/').next().unwrap_or_default();
+    let query = request.uri().query().map_or(String::new(), |query| format!("?{query}"));
+    let location = HeaderValue::try_from(format!("{last}/{query}"))
+        .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the address is malformed"))?;
+    let mut response = Response::new(Body::default());
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    response.headers_mut().insert(LOCATION, location);
+    Ok(response)
+}
