@@ -1,0 +1,66 @@
+//! The way towards the peer of one session, shared by everybody who writes: output, pongs, the
+//! status and Close. One lock, one frame at a time, as in Go's library.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tokio::io::{AsyncWriteExt as _, WriteHalf};
+use tokio::sync::Mutex;
+
+use crate::socket::Socket;
+use crate::wire::{self, HEADROOM, opcode};
+
+/// The sending side of a session. Once closed it swallows everything.
+pub(crate) struct Link {
+    half: Mutex<Option<WriteHalf<Socket>>>,
+    base64: bool,
+}
+
+impl Link {
+    pub(crate) fn new(half: WriteHalf<Socket>, base64: bool) -> Link {
+        Link { half: Mutex::new(Some(half)), base64 }
+    }
+
+    /// Sends one channel's bytes, which lie in `buffer` behind [`HEADROOM`].
+    pub(crate) async fn output(&self, buffer: &mut [u8], length: usize, channel: u8) -> bool {
+        if self.base64 {
+            return self.data(channel, &buffer[HEADROOM..HEADROOM + length]).await;
+        }
+        self.send(wire::channel_in_place(buffer, length, channel)).await
+    }
+
+    /// Sends one channel's bytes in the subprotocol's coding (recording `base64_channel`).
+    pub(crate) async fn data(&self, channel: u8, payload: &[u8]) -> bool {
+        if self.base64 {
+            let text = format!("{channel}{}", STANDARD.encode(payload));
+            return self.send(&wire::frame(opcode::TEXT, text.as_bytes())).await;
+        }
+        self.send(&wire::channel(channel, payload)).await
+    }
+
+    /// Sends bytes as they are. False when nobody is there any more.
+    ///
+    /// The half is taken out while it writes: a future dropped half-way takes the connection
+    /// with it instead of leaving half a frame in front of the next one.
+    pub(crate) async fn send(&self, bytes: &[u8]) -> bool {
+        let mut guard = self.half.lock().await;
+        let Some(mut half) = guard.take() else { return false };
+        let sent = async {
+            half.write_all(bytes).await?;
+            half.flush().await
+        };
+        if sent.await.is_err() {
+            return false;
+        }
+        *guard = Some(half);
+        true
+    }
+
+    /// Sends a Close frame and ends the connection without waiting for the peer's.
+    pub(crate) async fn close(&self, code: u16) {
+        self.send(&wire::close(code)).await;
+        if let Some(mut half) = self.half.lock().await.take() {
+            // The peer may be gone, which is as closed as can be.
+            let _ = half.shutdown().await;
+        }
+    }
+}

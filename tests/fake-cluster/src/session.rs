@@ -1,0 +1,213 @@
+//! One exec after its 101: a read loop that does everything in turn, as the kubelet's does, and
+//! beside it the process with its output.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::BytesMut;
+use tokio::io::ReadHalf;
+use tokio::sync::mpsc;
+
+use crate::behaviour::{Behaviour, Mode, V5};
+use crate::cluster::Cluster;
+use crate::link::Link;
+use crate::output::{self, Ears};
+use crate::process::Plan;
+use crate::resize::{Fed, Resizes, Taker};
+use crate::seen::Session;
+use crate::socket::Socket;
+use crate::status::{self, Outcome};
+use crate::stdin::{self, Inlet};
+use crate::wire::{FrameReader, PAYLOAD_MAX_BYTES, frame, opcode};
+
+/// Channels 0 to 4; a half-close of any other is an error.
+const CHANNELS: u8 = 5;
+const STATUS: u8 = 3;
+
+/// A session about to start.
+pub(crate) struct Start {
+    pub(crate) plan: Plan,
+    pub(crate) container: Result<crate::process::Container, String>,
+    pub(crate) protocol: String,
+    pub(crate) behaviour: Behaviour,
+    pub(crate) session: Session,
+}
+
+/// Why the read loop ended.
+enum End {
+    /// The peer sent Close or went away, or broke a rule; the answer is Close 1000.
+    Over,
+    /// A frame without mask: Close 1002 comes before that 1000.
+    Unmasked,
+    /// A frame above the limit, of which nothing was read.
+    TooLarge,
+}
+
+/// Runs the session until its connection is over. The process may go on.
+pub(crate) async fn run(cluster: &Arc<Cluster>, start: Start, socket: Socket, early: BytesMut) {
+    let Start { plan, container, protocol, behaviour, session } = start;
+    let (read, write) = tokio::io::split(socket);
+    let link = Arc::new(Link::new(write, protocol.contains("base64")));
+    let first = if plan.stdout {
+        1
+    } else if plan.stderr {
+        2
+    } else {
+        STATUS
+    };
+    link.data(first, &[]).await;
+
+    let (inlet, outlet) = stdin::queue(behaviour.stdin_room());
+    let (sizes, taken) = mpsc::unbounded_channel();
+    let taker = match (plan.tty, protocol == V5) {
+        (true, _) => Taker::Terminal(sizes),
+        (false, true) => Taker::Nobody,
+        (false, false) => Taker::Runtime,
+    };
+    let muted = Arc::new(AtomicBool::new(false));
+    let mut reader = ReadLoop {
+        frames: FrameReader::new(read, early),
+        link: Arc::clone(&link),
+        inlet: plan.stdin.then_some(inlet),
+        resizes: Resizes::new(taker),
+        tty: plan.tty,
+        half_closes: protocol == V5,
+        base64: protocol.contains("base64"),
+        muted: Arc::clone(&muted),
+        session: session.clone(),
+    };
+
+    let ears = Ears { link: Arc::clone(&link), muted, session: session.clone() };
+    let argv: Vec<String> =
+        plan.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let hangs = behaviour.unread_stdin_hangs;
+    let process = cluster.spawn(async move {
+        match container {
+            Ok(container) => output::run(plan, container, outlet, taken, ears, hangs).await,
+            Err(text) => Outcome::Internal(text),
+        }
+    });
+    let finish = async {
+        let Ok(Some(outcome)) = process.await else { return };
+        if let Some(text) = status_text(&protocol, &outcome, &argv) {
+            link.data(STATUS, text.as_bytes()).await;
+        }
+        link.close(1000).await;
+    };
+    let end = tokio::select! {
+        end = reader.run() => end,
+        () = finish => return,
+    };
+    reader.inlet = None;
+    if let End::Unmasked = end {
+        link.send(&frame(opcode::CLOSE, &1002_u16.to_be_bytes())).await;
+    }
+    link.close(1000).await;
+    if let (End::TooLarge, Mode::Kubelet) = (end, behaviour.mode) {
+        // The API server in between takes what is still coming, so the Close gets through
+        // (recording `stdin_frame_32MiB`); without one the kernel resets (`…apiserver-mode`).
+        reader.frames.drain().await;
+    }
+}
+
+fn status_text(protocol: &str, outcome: &Outcome, argv: &[String]) -> Option<String> {
+    match protocol {
+        V5 => Some(status::translated(outcome)),
+        "v4.channel.k8s.io" | "v4.base64.channel.k8s.io" => Some(status::runtime(outcome, argv)),
+        _ => status::plain(outcome, argv),
+    }
+}
+
+/// The one loop that reads. Whatever blocks it, blocks everything the peer sends.
+struct ReadLoop {
+    frames: FrameReader<ReadHalf<Socket>>,
+    link: Arc<Link>,
+    inlet: Option<Inlet>,
+    resizes: Resizes,
+    tty: bool,
+    half_closes: bool,
+    base64: bool,
+    muted: Arc<AtomicBool>,
+    session: Session,
+}
+
+impl ReadLoop {
+    async fn run(&mut self) -> End {
+        loop {
+            let Ok(head) = self.frames.head().await else { return End::Over };
+            if head.mask.is_none() {
+                self.session.frame(&head, &bytes::Bytes::new());
+                return End::Unmasked;
+            }
+            if head.opcode < opcode::CLOSE && head.length > PAYLOAD_MAX_BYTES {
+                self.session.frame(&head, &bytes::Bytes::new());
+                return End::TooLarge;
+            }
+            let Ok(payload) = self.frames.payload(&head).await else { return End::Over };
+            self.session.frame(&head, &payload);
+            match head.opcode {
+                opcode::CLOSE => return End::Over,
+                opcode::PING => {
+                    let echo = &payload[..payload.len().min(125)];
+                    self.link.send(&frame(opcode::PONG, echo)).await;
+                }
+                opcode::PONG => {}
+                // Text, binary, a continuation and what has no meaning are all data: recordings
+                // `client_text_frame`, `client_fragmented_message`.
+                _ if self.message(payload).await => {}
+                _ => return End::Over,
+            }
+        }
+    }
+
+    /// One frame as one message with its own channel byte. False if it ends the session.
+    async fn message(&mut self, mut payload: bytes::Bytes) -> bool {
+        use bytes::Buf as _;
+        if payload.is_empty() {
+            return true;
+        }
+        let mut channel = payload.get_u8();
+        if self.base64 {
+            use base64::Engine as _;
+            channel = channel.wrapping_sub(b'0');
+            let decoded = base64::engine::general_purpose::STANDARD.decode(&payload);
+            let Ok(decoded) = decoded else { return true };
+            payload = decoded.into();
+        }
+        match channel {
+            0 => {
+                if let Some(inlet) = &self.inlet {
+                    inlet.put(payload).await;
+                }
+            }
+            4 if self.resizes.feed(&payload) == Fed::Wedged => {
+                self.session.note(|facts| facts.wedged = true);
+                std::future::pending::<()>().await;
+            }
+            255 if self.half_closes => return self.half_close(&payload),
+            // Written to a channel that only the server writes to, or to none: recordings
+            // `client_data_on_channel1`, `client_channel9`.
+            _ => {}
+        }
+        true
+    }
+
+    /// `FF n`: recordings `nontty_stdin_halfclose`, `client_close_stdin_tty`,
+    /// `client_close_signal_*`.
+    fn half_close(&mut self, payload: &[u8]) -> bool {
+        match payload {
+            [0] => {
+                // A terminal gets no end of file. The runtime stops forwarding its output with
+                // the end of its input, and whatever is typed from now on is lost.
+                if self.tty && self.inlet.is_some() {
+                    self.muted.store(true, Ordering::Relaxed);
+                }
+                self.inlet = None;
+            }
+            [4] => self.resizes.close(),
+            [channel] if *channel < CHANNELS => {}
+            _ => return false,
+        }
+        true
+    }
+}
