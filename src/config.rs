@@ -147,7 +147,7 @@ pub fn parse(
 ) -> Result<Command, String> {
     let mut given: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     let mut print_config = false;
-    let mut parser = lexopt::Parser::from_args(arguments);
+    let mut parser = lexopt::Parser::from_iter(arguments);
     let mut is_first = true;
     while let Some(argument) = parser.next().map_err(usage)? {
         match argument {
