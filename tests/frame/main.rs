@@ -200,6 +200,8 @@ fn a_message_may_have_1024_fragments_and_not_one_more() {
         wire.extend(fragment(0x80));
         let reading = ours_whole(Masking::Plain, &wire);
         assert_eq!(reading.refused, Some(FrameError::TooManyFragments));
+        // Well-formed, and still not what anybody needs: no code of RFC 6455 says that.
+        assert_eq!(FrameError::TooManyFragments.close_code(), 4400);
     }
 }
 

@@ -216,3 +216,35 @@ pub(super) const EDGES: [usize; 12] = [0, 1, 2, 3, 124, 125, 126, 127, 128, 65_5
 pub(super) fn filler(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i % 251 + i / 251) as u8).collect()
 }
+
+/// The limit that [`agree`] reads with: low, so that it is often exceeded.
+const ROUGH_MAX: usize = 150;
+
+/// Some messages of this length are too big.
+pub(super) const ROUGH_PAYLOAD_MAX: usize = ROUGH_MAX + 10;
+
+/// Completes any frame that was begun, and is the worst of headers then.
+pub(super) const NONSENSE: [u8; ROUGH_MAX + 32] = [0xff; ROUGH_MAX + 32];
+
+/// Holds the two readers to each other: they read the same messages and end at the same frame, and
+/// no cut changes that.
+pub(super) fn agree(masking: Masking, mut wire: Vec<u8>, cut: impl FnOnce(&[u8]) -> Vec<&[u8]>) {
+    wire.extend(NONSENSE);
+    let whole = ours(masking, ROUGH_MAX, [&wire[..]]);
+    assert_eq!(ours(masking, ROUGH_MAX, cut(&wire)), whole);
+    assert_eq!(ours(masking, ROUGH_MAX, wire.chunks(1)), whole);
+    let is_closed = matches!(whole.seen.last(), Some(Seen::Close(_)));
+    assert!(is_closed || whole.refused.is_some(), "nobody takes nonsense");
+
+    if whole.refused == Some(FrameError::TooManyFragments) {
+        return;
+    }
+    let mut theirs = oracle(masking, ROUGH_MAX, &wire);
+    let bad_gateway = Seen::Close(Some(1014));
+    if theirs.refused == Some(FrameError::BadClose) && whole.seen.last() == Some(&bad_gateway) {
+        theirs.refused = None;
+        theirs.seen.push(bad_gateway);
+    }
+    assert_eq!(whole.seen, theirs.seen);
+    assert_eq!(whole.refused.is_some(), theirs.refused.is_some());
+}
