@@ -1,10 +1,12 @@
 //! The way towards the peer of one session, shared by everybody who writes: output, pongs, the
 //! status and Close. One lock, one frame at a time, as in Go's library.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncWriteExt as _, WriteHalf};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::socket::Socket;
 use crate::wire::{self, HEADROOM, opcode};
@@ -12,12 +14,13 @@ use crate::wire::{self, HEADROOM, opcode};
 /// The sending side of a session. Once closed it swallows everything.
 pub(crate) struct Link {
     half: Mutex<Option<WriteHalf<Socket>>>,
+    severed: watch::Sender<bool>,
     base64: bool,
 }
 
 impl Link {
     pub(crate) fn new(half: WriteHalf<Socket>, base64: bool) -> Link {
-        Link { half: Mutex::new(Some(half)), base64 }
+        Link { half: Mutex::new(Some(half)), severed: watch::Sender::new(false), base64 }
     }
 
     /// Sends one channel's bytes, which lie in `buffer` behind [`HEADROOM`].
@@ -44,15 +47,29 @@ impl Link {
     pub(crate) async fn send(&self, bytes: &[u8]) -> bool {
         let mut guard = self.half.lock().await;
         let Some(mut half) = guard.take() else { return false };
+        let mut severed = self.severed.subscribe();
         let sent = async {
             half.write_all(bytes).await?;
             half.flush().await
         };
-        if sent.await.is_err() {
+        let sent = tokio::select! {
+            sent = sent => sent.is_ok(),
+            _ = severed.wait_for(|severed| *severed) => false,
+        };
+        if !sent {
             return false;
         }
         *guard = Some(half);
         true
+    }
+
+    /// Lets go of the connection at once, whoever is writing, with no word to the peer.
+    fn sever(&self) {
+        self.severed.send_replace(true);
+        // Who holds the lock is told by the line above.
+        if let Ok(mut half) = self.half.try_lock() {
+            half.take();
+        }
     }
 
     /// Sends a Close frame and ends the connection without waiting for the peer's.
@@ -62,5 +79,15 @@ impl Link {
             // The peer may be gone, which is as closed as can be.
             let _ = half.shutdown().await;
         }
+    }
+}
+
+/// Severs the link when the session's connection is dropped: the process's task, which lives
+/// on, must not keep the connection open.
+pub(crate) struct Hold(pub(crate) Arc<Link>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.sever();
     }
 }

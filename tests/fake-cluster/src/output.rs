@@ -56,7 +56,7 @@ pub(crate) async fn run(
         Io::Terminal { terminal, reader, writer } => {
             let (unread, feed) = outlet.into_terminal(writer);
             let (up, ended) = (Notify::new(), Notify::new());
-            let resizing = resize(&terminal, sizes, &up);
+            let resizing = resize(&terminal, sizes, &up, &ears.session);
             let talking = talk(&terminal, reader, &ears, &up, &ended);
             let living = async {
                 let status = process.child.wait().await;
@@ -114,13 +114,20 @@ async fn pump(source: Option<impl AsyncRead + Unpin>, channel: u8, ears: &Ears) 
 }
 
 /// Applies sizes once the process is up.
-async fn resize(terminal: &Terminal, mut sizes: mpsc::UnboundedReceiver<Size>, up: &Notify) {
+async fn resize(
+    terminal: &Terminal,
+    mut sizes: mpsc::UnboundedReceiver<Size>,
+    up: &Notify,
+    session: &Session,
+) {
     tokio::select! {
         () = up.notified() => {}
         () = tokio::time::sleep(FIRST_SIZE_AFTER) => {}
     }
     while let Some(size) = sizes.recv().await {
-        terminal.resize(size);
+        if terminal.resize(size) {
+            session.note(|facts| facts.sizes.push((size.width, size.height)));
+        }
     }
 }
 

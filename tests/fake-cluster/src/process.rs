@@ -262,12 +262,12 @@ impl Terminal {
     }
 
     /// containerd passes over a size with a zero in it (recording `client_resize_variants`).
-    pub(crate) fn resize(&self, size: Size) {
+    /// Says whether it was taken.
+    pub(crate) fn resize(&self, size: Size) -> bool {
         if size.width == 0 || size.height == 0 {
-            return;
+            return false;
         }
         let size = Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
-        // A terminal whose process has ended has no use for a size.
-        let _ = rustix::termios::tcsetwinsize(&self.master, size);
+        rustix::termios::tcsetwinsize(&self.master, size).is_ok()
     }
 }

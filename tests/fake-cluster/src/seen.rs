@@ -59,6 +59,8 @@ pub struct Facts {
     pub frames_total: u64,
     /// How many payload bytes came on channel 0, kept or not.
     pub stdin_bytes: u64,
+    /// The sizes the terminal took, columns and rows.
+    pub sizes: Vec<(u16, u16)>,
     /// The process, once it is started. It keeps its number after it has ended.
     pub pid: Option<u32>,
     /// The exit code, once the process has ended.

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::behaviour::{Behaviour, Mode, V5};
 use crate::cluster::Cluster;
-use crate::link::Link;
+use crate::link::{Hold, Link};
 use crate::output::{self, Ears};
 use crate::process::Plan;
 use crate::resize::{Fed, Resizes, Taker};
@@ -48,6 +48,7 @@ pub(crate) async fn run(cluster: &Arc<Cluster>, start: Start, socket: Socket, ea
     let Start { plan, container, protocol, behaviour, session } = start;
     let (read, write) = tokio::io::split(socket);
     let link = Arc::new(Link::new(write, protocol.contains("base64")));
+    let _hold = Hold(Arc::clone(&link));
     let first = if plan.stdout {
         1
     } else if plan.stderr {
