@@ -103,6 +103,7 @@ fn every_single_fault_has_the_name_and_close_code_that_tungstenite_gives_it() {
     for (hex, error, close_code) in faults {
         assert_eq!(refusal(hex), (Vec::new(), Some(error)), "{hex}");
         assert_eq!(error.close_code(), close_code, "{hex}");
+        assert!(!error.to_string().is_empty(), "{hex}");
         let theirs = oracle(Masking::Plain, MESSAGE_MAX, &bytes(hex));
         assert_eq!(theirs.refused, Some(error), "{hex}");
     }
