@@ -433,7 +433,7 @@ mod tests {
         let environment = [("PODWIRE_HANGUP_GRACE", "7s")];
         assert_eq!(config(&["serve"], &environment).limits.hangup_grace, Duration::from_secs(7));
         let arguments = ["serve", "--hangup-grace", "2m"];
-        assert_eq!(config(&arguments, &environment).limits.hangup_grace, Duration::from_secs(120));
+        assert_eq!(config(&arguments, &environment).limits.hangup_grace, Duration::from_mins(2));
     }
 
     #[test]

@@ -61,8 +61,11 @@ const STRICT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_
 
 /// What to run, and where in the cluster. The names must be valid (DNS-1123).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 #[allow(clippy::struct_excessive_bools)] // The five are Kubernetes' own parameters.
 pub struct Target {
+    /// The session's id, a UUID. The cluster's audit log has it as `Audit-ID`.
+    pub session: String,
     /// The pod's namespace.
     pub namespace: String,
     /// The pod.
@@ -84,6 +87,25 @@ pub struct Target {
     pub tty: bool,
     /// The terminal's first size.
     pub size: Option<Size>,
+}
+
+impl Target {
+    /// `sh` on a terminal of 80×24, in the container that kubectl would choose; a new session.
+    pub fn new(namespace: impl Into<String>, pod: impl Into<String>) -> Self {
+        Self {
+            session: uuid::Uuid::new_v4().to_string(),
+            namespace: namespace.into(),
+            pod: pod.into(),
+            container: None,
+            find_container: true,
+            command: vec!["sh".to_owned()],
+            stdin: true,
+            stdout: true,
+            stderr: false,
+            tty: true,
+            size: Some(Size::DEFAULT),
+        }
+    }
 }
 
 /// A bearer token. It prints as nothing.
@@ -214,7 +236,6 @@ impl Connector {
         &self,
         target: &Target,
         token: Option<&Token>,
-        session: &str,
     ) -> Result<Cluster<ClusterIo>, Ending> {
         let own = if token.is_none() { self.own.token()? } else { None };
         let (token, is_own) = (token.or(own.as_ref()), token.is_none());
@@ -223,14 +244,14 @@ impl Connector {
         let mut offer = Subprotocol::OFFER;
         let refused = |refused: Refused| refused.ending(is_own);
         for _ in 0..3 {
-            let attempt = Attempt { target, container: container.as_deref(), offer, session };
+            let attempt = Attempt { target, container: container.as_deref(), offer };
             match Box::pin(self.attempt(&attempt, token)).await? {
                 Answer::Open(io, early, subprotocol) => {
                     return Ok(Cluster {
                         io: TokioIo::new(*io),
                         early,
                         subprotocol,
-                        place: self.place(target, container, subprotocol, session),
+                        place: self.place(target, container, subprotocol),
                         stdin: target.stdin,
                         size: target.size.filter(|_| target.tty),
                     });
@@ -243,7 +264,7 @@ impl Connector {
                 Answer::Refused(answer)
                     if answer.wants_container() && target.find_container && container.is_none() =>
                 {
-                    let found = Box::pin(self.find_container(target, token, session)).await;
+                    let found = Box::pin(self.find_container(target, token)).await;
                     container = Some(found.ok_or_else(|| refused(answer))?);
                 }
                 Answer::Refused(answer) => return Err(refused(answer)),
@@ -252,15 +273,9 @@ impl Connector {
         Err(Ending::new(Kind::ClusterProtocol, "the cluster refused three requests in a row"))
     }
 
-    fn place(
-        &self,
-        target: &Target,
-        container: Option<String>,
-        subprotocol: Subprotocol,
-        session: &str,
-    ) -> Place {
+    fn place(&self, target: &Target, container: Option<String>, subprotocol: Subprotocol) -> Place {
         Place {
-            session: session.to_owned(),
+            session: target.session.clone(),
             protocol: subprotocol.name(),
             cluster: self.name.as_ref().to_owned(),
             namespace: target.namespace.clone(),
@@ -277,7 +292,7 @@ impl Connector {
     ) -> Result<Answer, Ending> {
         let key = generate_key();
         let request = self
-            .request(&attempt.path(), token, attempt.session)
+            .request(&attempt.path(), token, &attempt.target.session)
             .header(CONNECTION, "Upgrade")
             .header(UPGRADE, "websocket")
             .header(SEC_WEBSOCKET_VERSION, "13")
@@ -346,14 +361,10 @@ impl Connector {
     }
 
     /// The container that kubectl would choose, if the pod may be read.
-    async fn find_container(
-        &self,
-        target: &Target,
-        token: Option<&Token>,
-        session: &str,
-    ) -> Option<String> {
+    async fn find_container(&self, target: &Target, token: Option<&Token>) -> Option<String> {
         let path = format!("/api/v1/namespaces/{}/pods/{}", target.namespace, target.pod);
-        let request = self.request(&path, token, session).header(ACCEPT, "application/json");
+        let request =
+            self.request(&path, token, &target.session).header(ACCEPT, "application/json");
         let (response, mut connection) = self.send(request).await.ok()?;
         if response.status() != StatusCode::OK {
             return None;
@@ -371,7 +382,6 @@ struct Attempt<'a> {
     target: &'a Target,
     container: Option<&'a str>,
     offer: &'static str,
-    session: &'a str,
 }
 
 impl Attempt<'_> {

@@ -34,14 +34,19 @@ pub enum Own {
 #[derive(Clone, Debug)]
 pub struct Clusters {
     source: String,
-    default: String,
+    default: Connector,
     by_name: BTreeMap<String, Connector>,
 }
 
 impl Clusters {
     /// One cluster by its name, or the default one.
     pub fn get(&self, name: Option<&str>) -> Option<&Connector> {
-        self.by_name.get(name.unwrap_or(&self.default))
+        name.map_or(Some(&self.default), |name| self.by_name.get(name))
+    }
+
+    /// The cluster that callers mean when they name none.
+    pub fn default(&self) -> &Connector {
+        &self.default
     }
 
     /// Where they come from, for people.
@@ -71,8 +76,8 @@ impl Clusters {
         };
         Some(connector().map(|it| Self {
             source: "the pod's service account".to_owned(),
-            default: name.to_owned(),
-            by_name: BTreeMap::from([(name.to_owned(), it)]),
+            by_name: BTreeMap::from([(name.to_owned(), it.clone())]),
+            default: it,
         }))
     }
 
@@ -88,25 +93,40 @@ impl Clusters {
         others: &[String],
         own: Own,
     ) -> Result<Self, String> {
-        let at = |what: String| format!("{}: {what}", path.display());
-        let text = read(path)?;
-        let file: File = serde_json::from_slice(&text).map_err(|error| {
-            at(format!(
+        let folder = path.parent().unwrap_or(Path::new("."));
+        Self::parse(&read(path)?, folder, context, others, own)
+            .map(|it| Self { source: format!("{}, {}", path.display(), it.source), ..it })
+            .map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// The same from the text of a kubeconfig; `folder` is where its relative paths begin.
+    ///
+    /// # Errors
+    ///
+    /// The field and what to do about it, in one sentence.
+    pub fn parse(
+        text: &[u8],
+        folder: &Path,
+        context: Option<&str>,
+        others: &[String],
+        own: Own,
+    ) -> Result<Self, String> {
+        let file: File = serde_json::from_slice(text).map_err(|error| {
+            format!(
                 "not a kubeconfig in JSON ({error}); \
                  write one with: kubectl config view --raw --flatten -o json"
-            ))
+            )
         })?;
-        let default = context.unwrap_or(&file.current_context).to_owned();
-        if default.is_empty() {
-            return Err(at("no current-context; name one with --context".to_owned()));
+        let name = context.unwrap_or(&file.current_context);
+        if name.is_empty() {
+            return Err("no current-context; name one with --context".to_owned());
         }
-        let mut by_name = BTreeMap::new();
-        for name in others.iter().chain([&default]) {
-            let folder = path.parent().unwrap_or(Path::new("."));
-            let connector = file.connector(name, folder, own).map_err(at)?;
-            by_name.insert(name.clone(), connector);
+        let default = file.connector(name, folder, own)?;
+        let mut by_name = BTreeMap::from([(name.to_owned(), default.clone())]);
+        for other in others {
+            by_name.insert(other.clone(), file.connector(other, folder, own)?);
         }
-        Ok(Self { source: format!("{}, context {default}", path.display()), default, by_name })
+        Ok(Self { source: format!("context {name}"), default, by_name })
     }
 }
 

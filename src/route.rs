@@ -181,16 +181,14 @@ fn short_form(query: &Query<'_>) -> Result<Wanted, Ending> {
         cluster: query.one(&["cluster"])?.map(str::to_owned),
         shell: query.one(&["shell"])?.map(str::to_owned),
         target: Target {
-            namespace: required(&["namespace", "ns"])?,
-            pod: required(&["pod", "name", "podName"])?,
             container: query.one(&["container", "containerName"])?.map(str::to_owned),
-            find_container: true,
             command: query.all("command"),
             stdin: query.flag("stdin", true)?,
             stdout: query.flag("stdout", true)?,
             stderr: !tty && query.flag("stderr", true)?,
             tty,
             size: size(query)?,
+            ..Target::new(required(&["namespace", "ns"])?, required(&["pod", "name", "podName"])?)
         },
     })
 }
@@ -207,8 +205,6 @@ fn long_form(
         cluster: cluster.map(decode).transpose()?.map(Cow::into_owned),
         shell: None,
         target: Target {
-            namespace: decode(namespace)?.into_owned(),
-            pod: decode(pod)?.into_owned(),
             container: query.one(&["container"])?.map(str::to_owned),
             find_container: false,
             command: query.all("command"),
@@ -218,6 +214,7 @@ fn long_form(
             stderr: !tty && query.flag("stderr", false)?,
             tty,
             size: size(query)?,
+            ..Target::new(decode(namespace)?, decode(pod)?)
         },
     })
 }
@@ -238,16 +235,13 @@ fn template_form(values: &[(&str, &str)], query: &Query<'_>) -> Result<Wanted, E
         cluster: value("cluster")?,
         shell,
         target: Target {
-            namespace: value("namespace")?.unwrap_or_default(),
-            pod: value("pod")?.unwrap_or_default(),
             container: value("container")?,
-            find_container: true,
             command: Vec::new(),
-            stdin: true,
-            stdout: true,
-            stderr: false,
-            tty: true,
             size: size(query)?,
+            ..Target::new(
+                value("namespace")?.unwrap_or_default(),
+                value("pod")?.unwrap_or_default(),
+            )
         },
     })
 }

@@ -204,18 +204,14 @@ async fn respond(
     let (response, upgrade) = accept(request)?;
     let token = credential(config, request.headers())?;
     let mut wanted = wanted?.ok_or_else(no_such_address)?;
-    let session = uuid::Uuid::new_v4().to_string();
-    put_shell(config, &mut wanted, &session)?;
+    put_shell(config, &mut wanted)?;
     let opened = match shared.clusters.get(wanted.cluster.as_deref()) {
         None => Err(Ending::new(Kind::NotFound, "no such cluster")),
-        Some(connector) => {
-            let opening = Opening { target: wanted.target, token, session: session.clone() };
-            open(shared, connector.clone(), opening).await
-        }
+        Some(connector) => open(shared, connector.clone(), wanted.target, token).await,
     };
     match opened {
         Ok(cluster) => {
-            tokio::spawn(run(Arc::clone(shared), upgrade, cluster, session));
+            tokio::spawn(run(Arc::clone(shared), upgrade, cluster));
             Ok(response)
         }
         // A page cannot read a failed handshake, so it is told inside a WebSocket.
@@ -274,7 +270,7 @@ fn subprotocol_token(headers: &HeaderMap) -> Result<Option<Token>, Ending> {
 
 /// Without a command a shell is wanted: one `sh -c` that finds the best, or the one that was
 /// named, and becomes it. The session's id in its environment is how it is found again.
-fn put_shell(config: &Config, wanted: &mut Wanted, session: &str) -> Result<(), Ending> {
+fn put_shell(config: &Config, wanted: &mut Wanted) -> Result<(), Ending> {
     if !wanted.target.command.is_empty() {
         if config.no_command {
             return Err(Ending::new(Kind::Forbidden, "free commands are switched off"));
@@ -290,6 +286,7 @@ fn put_shell(config: &Config, wanted: &mut Wanted, session: &str) -> Result<(), 
         name if shells.iter().any(|shell| shell == name) => format!("exec {name}"),
         _ => return Err(Ending::new(Kind::BadRequest, "shell names none of --shells")),
     };
+    let session = &wanted.target.session;
     let script = format!(
         "TERM=xterm-256color PODWIRE_SESSION={session}; export TERM PODWIRE_SESSION; {exec}"
     );
@@ -297,26 +294,20 @@ fn put_shell(config: &Config, wanted: &mut Wanted, session: &str) -> Result<(), 
     Ok(())
 }
 
-struct Opening {
-    target: Target,
-    token: Option<Token>,
-    session: String,
-}
-
 /// Opens the cluster's leg in a task of its own: if the browser leaves meanwhile, the process may
 /// have been started, and is hung up instead of forgotten.
 async fn open(
     shared: &Arc<Shared>,
     connector: Connector,
-    opening: Opening,
+    target: Target,
+    token: Option<Token>,
 ) -> Result<Cluster<ClusterIo>, Ending> {
     let (hand_over, handed_over) = tokio::sync::oneshot::channel();
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
-        let Opening { target, token, session } = opening;
-        let opened = connector.open(&target, token.as_ref(), &session).await;
+        let opened = connector.open(&target, token.as_ref()).await;
         if let Err(Ok(cluster)) = hand_over.send(opened) {
-            run_alone(shared, cluster, session).await;
+            run_alone(shared, cluster).await;
         }
     });
     let lost = |_| Err(Ending::new(Kind::Internal, "opening the session failed"));
@@ -324,10 +315,11 @@ async fn open(
 }
 
 /// A session from its 101 to its end.
-async fn run(shared: Arc<Shared>, upgrade: Upgrade, cluster: Cluster<ClusterIo>, session: String) {
+async fn run(shared: Arc<Shared>, upgrade: Upgrade, cluster: Cluster<ClusterIo>) {
     match upgrade.browser().await {
         Ok(browser) => {
             let place = &cluster.place;
+            let session = place.session.clone();
             log::info!(
                 "session start session={session} cluster={} namespace={} pod={} container={} \
                  protocol={} tty={}",
@@ -342,12 +334,13 @@ async fn run(shared: Arc<Shared>, upgrade: Upgrade, cluster: Cluster<ClusterIo>,
             let limits = shared.config.limits.clone();
             log_end(&session, &relay(browser, cluster, limits, stop).await);
         }
-        Err(_) => run_alone(shared, cluster, session).await,
+        Err(_) => run_alone(shared, cluster).await,
     }
 }
 
 /// A session whose browser left before it could begin: only the hang-up is left to do.
-async fn run_alone(shared: Arc<Shared>, cluster: Cluster<ClusterIo>, session: String) {
+async fn run_alone(shared: Arc<Shared>, cluster: Cluster<ClusterIo>) {
+    let session = cluster.place.session.clone();
     let dialect = crate::proto::message::Dialect::Seed;
     let browser = Browser { io: tokio::io::empty(), early: bytes::Bytes::new(), dialect };
     let limits = shared.config.limits.clone();

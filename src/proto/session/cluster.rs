@@ -9,6 +9,16 @@ use super::Time;
 /// hundreds a second, and every one makes the program in the terminal draw anew.
 const SIZE_SPACING: Time = Time::from_millis(50);
 
+/// Ctrl-C.
+const INTERRUPT: u8 = 0x03;
+/// Ctrl-D.
+const END_OF_INPUT: u8 = 0x04;
+
+/// Between the interrupt and the end of input of a hang-up. A terminal drops what is typed
+/// together with an interrupt, and a shell that is just being interrupted drops it, too: with
+/// both bytes in one write, neither bash nor dash at its prompt was seen to end.
+const HANGUP_SPACING: Time = Time::from_millis(200);
+
 /// Where the leg stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -22,6 +32,8 @@ pub(super) enum State {
     /// The ending is known and the process was asked to go; its output is discarded.
     HangingUp {
         until: Time,
+        /// When the end of input is to be typed, if it still is.
+        end_of_input: Option<Time>,
     },
     /// Our close is queued.
     Closing {
@@ -173,17 +185,28 @@ impl Leg {
             return;
         }
         self.size_wanted = None;
+        let mut end_of_input = None;
         if self.tty && self.takes_input {
-            // Interrupt, then end of input.
-            self.input(&[0x03, 0x04], now);
-            self.finish();
+            self.append(Opcode::Binary, &[channel::STDIN, INTERRUPT]);
+            end_of_input = Some(now + HANGUP_SPACING);
         } else if self.can_close_input() {
             self.close_input();
         } else {
             self.close(now, close_wait);
             return;
         }
-        self.state = State::HangingUp { until: now + grace };
+        self.state = State::HangingUp { until: now + grace, end_of_input };
+    }
+
+    /// Goes on with a hang-up: types the end of input when it is due, and closes at the end.
+    pub(super) fn go_on_hanging_up(&mut self, now: Time, close_wait: Time) {
+        let State::HangingUp { until, end_of_input } = self.state else { return };
+        if until <= now {
+            self.close(now, close_wait);
+        } else if end_of_input.is_some_and(|at| at <= now) {
+            self.append(Opcode::Binary, &[channel::STDIN, END_OF_INPUT]);
+            self.state = State::HangingUp { until, end_of_input: None };
+        }
     }
 
     /// Queues our close.

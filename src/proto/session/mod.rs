@@ -313,9 +313,10 @@ impl Session {
             browser::State::Gone => None,
         };
         let cluster = match self.cluster.state {
-            cluster::State::StatusSeen { until }
-            | cluster::State::HangingUp { until }
-            | cluster::State::Closing { until } => Some(until),
+            cluster::State::HangingUp { until, end_of_input } => {
+                end_of_input.into_iter().chain([until]).min()
+            }
+            cluster::State::StatusSeen { until } | cluster::State::Closing { until } => Some(until),
             cluster::State::Open | cluster::State::Gone => None,
         };
         let message = self.message_until();
@@ -354,8 +355,8 @@ impl Session {
                         cluster::State::StatusSeen { until: now + self.limits.close_wait };
                 }
             }
-            cluster::State::HangingUp { until } if until <= now => {
-                self.cluster.close(now, self.limits.close_wait);
+            cluster::State::HangingUp { .. } => {
+                self.cluster.go_on_hanging_up(now, self.limits.close_wait);
             }
             cluster::State::Closing { until } if until <= now => self.cluster.gone(),
             _ => {}

@@ -1,0 +1,45 @@
+//! Podwire without a cluster: a pretend one, the relay in front of it, and the terminal page, in
+//! one process and on loopback only. Its shells are real shells of this machine.
+//!
+//! `cargo run --release --example demo [-- --listen 127.0.0.1:8080]`, then open the printed
+//! address. Ctrl-C ends it.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::path::Path;
+
+use fake_cluster::{FakeCluster, Options};
+use podwire::config::{Command, parse};
+use podwire::server::{Listener, serve};
+use podwire::{Clusters, Own};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run())
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    // The relay's own flags, under the one mode that asks for no token.
+    let own = ["podwire", "--auth=own"].map(OsString::from);
+    let arguments = own.into_iter().chain(std::env::args_os().skip(1));
+    let config = match parse(arguments, |name| std::env::var(name).ok())? {
+        Command::Serve(config) if config.is_loopback() => *config,
+        Command::Serve(_) => return Err("the demo listens on loopback only".into()),
+        Command::Print(text) => {
+            print!("{text}");
+            return Ok(());
+        }
+    };
+    let cluster = FakeCluster::start(Options::default()).await?;
+    let kubeconfig = cluster.kubeconfig();
+    let clusters =
+        Clusters::parse(kubeconfig.as_bytes(), Path::new("."), None, &[], Own::Included)?;
+    let listener = Listener::bind(&config).await?;
+    println!("ready {}?namespace=demo&pod=shell", listener.url(&config));
+    let stop = async {
+        // Without a handler Ctrl-C ends the process anyway.
+        let _ = tokio::signal::ctrl_c().await;
+    };
+    serve(listener, None, config, clusters, stop).await;
+    Ok(())
+}
