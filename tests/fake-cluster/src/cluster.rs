@@ -18,7 +18,7 @@ use crate::behaviour::Behaviour;
 use crate::connection;
 use crate::exec;
 use crate::http::Request;
-use crate::leftovers::{self, MARK};
+use crate::leftovers::{Alive, MARK};
 use crate::pki::{ClientIdentity, Pki};
 use crate::process::Container;
 use crate::random;
@@ -59,6 +59,7 @@ pub(crate) struct Cluster {
     behaviour: Mutex<Behaviour>,
     scripts: Mutex<VecDeque<Script>>,
     seen: Seen,
+    alive: Arc<Alive>,
     /// Counts up to end connections; dropped with the cluster to end everything.
     cut: watch::Sender<u64>,
     stop: watch::Sender<bool>,
@@ -75,6 +76,10 @@ impl Cluster {
 
     pub(crate) fn seen(&self) -> &Seen {
         &self.seen
+    }
+
+    pub(crate) fn alive(&self) -> &Arc<Alive> {
+        &self.alive
     }
 
     pub(crate) fn tls(&self) -> bool {
@@ -152,6 +157,7 @@ impl FakeCluster {
             behaviour: Mutex::new(options.behaviour),
             scripts: Mutex::default(),
             seen: Seen::default(),
+            alive: Arc::default(),
             cut: watch::Sender::new(0),
             stop: watch::Sender::new(false),
         });
@@ -257,7 +263,7 @@ impl Drop for FakeCluster {
     fn drop(&mut self) {
         self.accepting.abort();
         self.cluster.stop.send_replace(true);
-        leftovers::kill_all(&self.cluster.id);
+        self.cluster.alive.kill_all(&self.cluster.id);
         // It exists only if `side` was used.
         let _ = std::fs::remove_dir_all(self.cluster.folder());
     }

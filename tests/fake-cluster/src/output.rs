@@ -9,6 +9,7 @@ use tokio::process::Child;
 use tokio::sync::{Notify, mpsc};
 
 use crate::builtin;
+use crate::leftovers::Alive;
 use crate::link::Link;
 use crate::process::{self, Container, Io, Plan, Terminal};
 use crate::resize::Size;
@@ -31,6 +32,7 @@ pub(crate) struct Ears {
     /// Output is read and dropped: the peer half-closed the stdin of a terminal.
     pub(crate) muted: Arc<AtomicBool>,
     pub(crate) session: Session,
+    pub(crate) alive: Arc<Alive>,
 }
 
 /// Starts the plan and stays with it to its end, whether or not the peer does.
@@ -51,7 +53,9 @@ pub(crate) async fn run(
         Ok(process) => process,
         Err(text) => return Outcome::Internal(text),
     };
-    ears.session.note(|facts| facts.pid = Some(process.pid));
+    let pid = process.pid;
+    ears.alive.started(pid);
+    ears.session.note(|facts| facts.pid = Some(pid));
     let (code, unread) = match process.io {
         Io::Terminal { terminal, reader, writer } => {
             let (unread, feed) = outlet.into_terminal(writer);
@@ -84,6 +88,7 @@ pub(crate) async fn run(
             (pipes_life(process.child, stdout, stderr, &ears).await, false)
         }
     };
+    ears.alive.ended(pid);
     ears.session.note(|facts| facts.exit_code = Some(code));
     if unread && unread_hangs {
         std::future::pending::<()>().await;

@@ -78,7 +78,8 @@ pub(crate) async fn run(cluster: &Arc<Cluster>, start: Start, socket: Socket, ea
         session: session.clone(),
     };
 
-    let ears = Ears { link: Arc::clone(&link), muted, session: session.clone() };
+    let alive = Arc::clone(cluster.alive());
+    let ears = Ears { link: Arc::clone(&link), muted, session: session.clone(), alive };
     let argv: Vec<String> =
         plan.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let hangs = behaviour.unread_stdin_hangs;

@@ -285,8 +285,16 @@ impl Replay {
             return;
         }
         let pid = session.facts().pid.expect("a process");
-        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
-        let command = String::from_utf8(command).unwrap().replace('\0', " ");
+        let named = async {
+            loop {
+                // Between its birth and its program a process has no name.
+                match std::fs::read(format!("/proc/{pid}/cmdline")).unwrap() {
+                    none if none.is_empty() => tokio::task::yield_now().await,
+                    words => break String::from_utf8(words).unwrap().replace('\0', " "),
+                }
+            }
+        };
+        let command = soon("the process's name", named).await;
         assert!(left.contains(&command.trim().to_owned()), "{command:?} is not among {left:?}");
         assert_eq!(session.facts().exit_code, None);
     }
