@@ -1,18 +1,85 @@
-//! Podwire.
+//! Podwire puts the shell of a Kubernetes container into a browser.
+//!
+//! ```text
+//!  browser ──WebSocket──▶ accept ─┐                            ┌─ open ──TLS, WebSocket──▶ cluster
+//!  JSON and bytes                 ├──▶ relay: one loop, one ◀──┤      v5.channel.k8s.io
+//!                                 │    session, no buffers     │
+//!                                 └────────── proto ───────────┘
+//!                                  frames · channels · messages
+//! ```
+//!
+//! The modules in reading order: [`proto`] is what is true without a network, bytes in and bytes
+//! out; [`relay()`] is the one loop over two connections; [`accept()`] is the browser's door and
+//! [`Connector::open`] the cluster's; [`Clusters`] knows where clusters are. [`server`] and
+//! [`config`] are the program, which is only the library's first user.
+//!
+//! # What holds
+//!
+//! 1. `proto` depends on nothing that can wait or fail to answer: no I/O, no clock, no logs.
+//! 2. Every byte of either side is delivered once and in order, or the session ends with an
+//!    [`Ending`] that says so. There is exactly one ending.
+//! 3. An idle session owns no buffer. A session owns memory only for what a peer did not take, at
+//!    most [`Limits::outbox`] and one read or message for each peer, and for a message that is
+//!    not complete.
+//! 4. Neither direction waits for the other: an interrupt passes a stalled reader.
+//! 5. Any input of either peer comes to an outcome; nothing that arrives can panic.
+//! 6. Exit code 0 is said only after the cluster said `Success`.
+//! 7. After the stop future completes, [`relay()`] returns in bounded time, and what is known of
+//!    the process is in the [`Outcome`].
+//! 8. No token and no terminal byte stands in a log line, an error or a `Debug` output.
+//!
+//! The library spawns nothing, and logs nothing above debug.
+//!
+//! # Embedding
+//!
+//! A gateway checks a request by its own rules, then:
+//!
+//! ```no_run
+//! use podwire::hyper::{Request, Response, body::Incoming};
+//! use podwire::{Body, Clusters, Ending, Kind, Limits, Refusal, Target, accept, relay};
+//!
+//! async fn shell(
+//!     clusters: &Clusters,
+//!     mut request: Request<Incoming>,
+//!     revoked: impl Future<Output = ()> + Send + 'static,
+//! ) -> Result<Response<Body>, Refusal> {
+//!     let (response, upgrade) = accept(&mut request)?;
+//!     let target = Target::new("default", "web-0");
+//!     let cluster = clusters.default().open(&target, None).await?;
+//!     podwire::tokio::spawn(async move {
+//!         let Ok(browser) = upgrade.browser().await else { return };
+//!         let stop = async {
+//!             revoked.await;
+//!             Ending::new(Kind::Revoked, "the right was withdrawn")
+//!         };
+//!         let outcome = relay(browser, cluster, Limits::default(), stop).await;
+//!         println!("{}: {:?}", outcome.ending, outcome.process);
+//!     });
+//!     Ok(response)
+//! }
+//! ```
+//!
+//! `examples/embed.rs` is a whole gateway in sixty lines. A failed open may be told to a page,
+//! which cannot read a failed handshake, with [`refuse()`]; [`Refusal`] is the HTTP answer for
+//! everybody else.
 
-pub mod config;
 pub mod proto;
-pub mod server;
+
+mod relay;
 
 mod accept;
 mod exec;
+mod read_ahead;
+
 mod kubeconfig;
+
+pub mod config;
 mod origin;
+mod route;
+pub mod server;
+
 #[cfg(feature = "ui")]
 mod page;
-mod read_ahead;
-mod relay;
-mod route;
 #[cfg(feature = "ui")]
 mod ui;
 
@@ -24,4 +91,5 @@ pub use proto::ending::{Ending, Kind};
 pub use proto::session::{Limits, Outcome};
 pub use relay::{Browser, Cluster, refuse, relay};
 pub use route::Template;
+// The crates whose types stand in signatures.
 pub use {bytes, hyper, tokio};

@@ -1,7 +1,7 @@
 //! The program's server: addresses, rules, and sessions.
 //!
-//! It is the library's first user and has no privileges: it decides with [`crate::route`] and
-//! [`crate::origin`] what a request may do, and leaves the rest to [`crate::accept()`],
+//! It is the library's first user and has no privileges: it decides with `route` and
+//! `origin` what a request may do, and leaves the rest to [`crate::accept()`],
 //! [`Connector::open`] and [`crate::relay()`]. What it must never know: frames, channels.
 
 use std::convert::Infallible;
