@@ -1,4 +1,6 @@
 //! The crate as others use it: the example gateway, run.
+// A test that meets something impossible should stop loudly.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 #[allow(dead_code, missing_docs, unreachable_pub)] // Its `main` is not called here.
 #[path = "../examples/embed.rs"]
