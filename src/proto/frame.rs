@@ -4,6 +4,8 @@
 //! payload bytes that is already there, in place, unmasked. It keeps some sixty bytes of state.
 //! What it must never know: channels, JSON, sockets.
 
+#![expect(clippy::mut_mut, reason = "the input is a cursor: runs are cut off its front in place")]
+
 use std::fmt;
 
 /// The longest payload of a control frame (RFC 6455 section 5.5).
@@ -546,17 +548,14 @@ pub fn finish(out: &mut Vec<u8>, start: usize, opcode: Opcode, key: Option<[u8; 
     let mask_bit = if key.is_some() { 0x80 } else { 0 };
     out[start] = 0x80 | opcode as u8;
     let mut at = start + 2;
-    match u8::try_from(len) {
-        Ok(short @ 0..=125) => {
-            out[start + 1] = mask_bit | short;
-            out.copy_within(payload.., payload - 2);
-            out.truncate(out.len() - 2);
-        }
-        _ => {
-            out[start + 1] = mask_bit | 126;
-            out[at..at + 2].copy_from_slice(&len.to_be_bytes());
-            at += 2;
-        }
+    if let Ok(short @ 0..=125) = u8::try_from(len) {
+        out[start + 1] = mask_bit | short;
+        out.copy_within(payload.., payload - 2);
+        out.truncate(out.len() - 2);
+    } else {
+        out[start + 1] = mask_bit | 0x7e;
+        out[at..at + 2].copy_from_slice(&len.to_be_bytes());
+        at += 2;
     }
     if let Some(key) = key {
         out[at..at + 4].copy_from_slice(&key);
@@ -573,7 +572,7 @@ pub fn append(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], key: Option<[u8
         finish(out, start, opcode, key);
         return;
     }
-    out.extend_from_slice(&[0x80 | opcode as u8, 127 | if key.is_some() { 0x80 } else { 0 }]);
+    out.extend_from_slice(&[0x80 | opcode as u8, 0x7f | if key.is_some() { 0x80 } else { 0 }]);
     out.extend_from_slice(&(payload.len() as u64).to_be_bytes());
     out.extend_from_slice(key.as_ref().map_or(&[], |key| &key[..]));
     let start = out.len();
@@ -588,7 +587,7 @@ pub fn append(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], key: Option<[u8
 pub fn append_close(out: &mut Vec<u8>, code: u16, reason: &str, key: Option<[u8; 4]>) {
     let mut payload = code.to_be_bytes().to_vec();
     let end = reason.floor_char_boundary(CONTROL_MAX - payload.len());
-    payload.extend_from_slice(reason[..end].as_bytes());
+    payload.extend_from_slice(&reason.as_bytes()[..end]);
     append(out, Opcode::Close, &payload, key);
 }
 
