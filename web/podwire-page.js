@@ -65,6 +65,7 @@ function openTerminal() {
   const term = new Terminal({
     fontFamily: 'ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", "Liberation Mono", monospace',
     fontSize: 14,
+    lineHeight: 1.15, // At 1.0 some fonts lose their underscores to the row below.
     scrollback: 5000,
     theme: dark.matches ? DARK : LIGHT,
   });
