@@ -42,6 +42,8 @@ const HEAD_MAX: usize = 32 * 1024;
 const FIELDS_MAX: usize = 100;
 /// A pause after a failed accept: out of file descriptors, trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// For all sessions to end after a signal; Kubernetes kills after 30 s.
+const DRAIN_TIME: Duration = Duration::from_secs(22);
 /// How the token travels in a browser, which cannot set headers
 /// (`k8s.io/apiserver/pkg/authentication/request/websocket`).
 const BEARER_SUBPROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
@@ -65,7 +67,7 @@ struct Shared {
 }
 
 /// Serves until `stop` completes, then ends every session as a drain and returns when the last is
-/// over. A process that does not end in time is not waited for: sessions have limits of their own.
+/// over, or after 22 s at the latest: a browser that takes nothing is not waited for.
 ///
 /// `tls` is what browsers speak, if given.
 pub async fn serve(
@@ -83,7 +85,9 @@ pub async fn serve(
     }
     // Every session and every connection holds a receiver; the last one that is dropped ends this.
     let _ = stopping.send(true);
-    stopping.closed().await;
+    if timeout(DRAIN_TIME, stopping.closed()).await.is_err() {
+        log::warn!("some sessions were not over in time");
+    }
 }
 
 async fn accept_all(listener: Listener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
