@@ -201,11 +201,13 @@ impl Leg {
     /// Goes on with a hang-up: types the end of input when it is due, and closes at the end.
     pub(super) fn go_on_hanging_up(&mut self, now: Time, close_wait: Time) {
         let State::HangingUp { until, end_of_input } = self.state else { return };
-        if until <= now {
-            self.close(now, close_wait);
-        } else if end_of_input.is_some_and(|at| at <= now) {
+        // A grace shorter than the spacing shortens the spacing, so that both are typed.
+        if end_of_input.is_some_and(|at| at.min(until) <= now) {
             self.append(Opcode::Binary, &[channel::STDIN, END_OF_INPUT]);
             self.state = State::HangingUp { until, end_of_input: None };
+        }
+        if until <= now {
+            self.close(now, close_wait);
         }
     }
 

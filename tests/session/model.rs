@@ -1,0 +1,321 @@
+//! What a session should say and come to, kept by the simplest means: whole lists, no buffers, no
+//! frames, no limits. Bytes count when they are fed, so any cut of a frame is known to the model.
+
+use std::time::Duration;
+
+use podwire::proto::channel::Subprotocol;
+use podwire::proto::ending::Kind;
+use podwire::proto::message::Dialect;
+use podwire::proto::session::{Options, Process, Time};
+
+use super::readers::{Sent, Told, send, tell};
+
+/// Between the interrupt and the end of input of a hang-up.
+pub(crate) const HANGUP_SPACING: Duration = Duration::from_millis(200);
+
+/// An ending, as far as it can be foreseen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Expect {
+    pub(crate) kind: Kind,
+    pub(crate) exit_code: Option<u8>,
+    pub(crate) close_code: Option<u16>,
+}
+
+impl Expect {
+    pub(crate) fn of(kind: Kind) -> Self {
+        Self { kind, exit_code: None, close_code: kind.facts().close_code }
+    }
+
+    pub(crate) fn exit(code: u8) -> Self {
+        Self { exit_code: Some(code), ..Self::of(Kind::Exit) }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cluster {
+    Open,
+    StatusSeen,
+    HangingUp { until: Time, end_of_input: Option<Time> },
+    Closing,
+    Gone,
+}
+
+/// What something that was fed means, once its last byte was fed.
+#[derive(Clone, Debug)]
+pub(crate) enum Effect {
+    Nothing,
+    Input(Vec<u8>),
+    Size(u64, u64),
+    Eof,
+    JsonPing(u64),
+    Malformed,
+    BrowserPing(Vec<u8>),
+    BrowserClose,
+    Violation(u16),
+    /// A message of status text is whole; with it, perhaps, the status.
+    StatusEnd(Option<(Expect, Process)>),
+    ClusterPing(Vec<u8>),
+    ClusterClose(Option<u16>),
+    ClusterBroke,
+}
+
+pub(crate) struct Model {
+    dialect: Dialect,
+    subprotocol: Subprotocol,
+    tty: bool,
+    grace: Duration,
+    takes_input: bool,
+    carry: [Vec<u8>; 2],
+    misunderstood: u8,
+    status_text: bool,
+    pub(crate) status: Option<Expect>,
+    pub(crate) cluster: Cluster,
+    pub(crate) told: Vec<Told>,
+    /// Without sizes.
+    pub(crate) sent: Vec<Sent>,
+    pub(crate) sizes: Vec<(u64, u64)>,
+    pub(crate) output: u64,
+    pub(crate) ended: Option<Expect>,
+    pub(crate) process: Process,
+}
+
+impl Model {
+    pub(crate) fn new(options: &Options) -> Self {
+        Self {
+            dialect: options.dialect,
+            subprotocol: options.subprotocol,
+            tty: options.place.tty,
+            grace: options.limits.hangup_grace,
+            takes_input: options.stdin,
+            carry: [Vec::new(), Vec::new()],
+            misunderstood: 0,
+            status_text: false,
+            status: None,
+            cluster: Cluster::Open,
+            told: Vec::new(),
+            sent: Vec::new(),
+            sizes: Vec::new(),
+            output: 0,
+            ended: None,
+            process: Process::Unknown,
+        }
+    }
+
+    fn json(&mut self, json: serde_json::Value) {
+        if self.dialect == Dialect::V1 {
+            tell(&mut self.told, Told::Json(json));
+        }
+    }
+
+    pub(crate) fn input(&mut self, bytes: &[u8]) {
+        if self.cluster == Cluster::Open && self.takes_input && !bytes.is_empty() {
+            send(&mut self.sent, Sent::Input(bytes.to_vec()));
+        }
+    }
+
+    pub(crate) fn output(&mut self, channel: u8, bytes: &[u8]) {
+        if self.ended.is_some() || bytes.is_empty() {
+            return;
+        }
+        self.output += bytes.len() as u64;
+        let next = match self.dialect {
+            Dialect::V1 => Told::Output(channel, bytes.to_vec()),
+            Dialect::Seed => {
+                let carry = &mut self.carry[usize::from(channel - 1)];
+                let mut text = String::new();
+                bytes.iter().for_each(|byte| read(carry, *byte, &mut text));
+                if text.is_empty() {
+                    return;
+                }
+                Told::Text(text)
+            }
+        };
+        tell(&mut self.told, next);
+    }
+
+    pub(crate) fn status_bytes(&mut self, bytes: &[u8]) {
+        self.status_text |= !bytes.is_empty();
+    }
+
+    pub(crate) fn apply(&mut self, effect: &Effect, now: Time) {
+        let open = self.ended.is_none();
+        match effect {
+            Effect::ClusterPing(_)
+            | Effect::ClusterClose(_)
+            | Effect::ClusterBroke
+            | Effect::StatusEnd(_) => self.of_cluster(effect, now),
+            _ if !open => {}
+            Effect::Nothing => {}
+            Effect::Input(bytes) => self.input(bytes),
+            Effect::Size(cols, rows) => {
+                if self.tty && self.cluster == Cluster::Open {
+                    self.sizes.push((*cols, *rows));
+                }
+            }
+            Effect::Eof if self.tty || self.subprotocol != Subprotocol::V5 => {
+                self.json(serde_json::json!({"type": "error", "message": EOF_REFUSED}));
+            }
+            Effect::Eof => {
+                if self.takes_input && self.cluster == Cluster::Open {
+                    self.takes_input = false;
+                    self.sent.push(Sent::CloseInput);
+                }
+            }
+            Effect::JsonPing(id) => self.json(serde_json::json!({"type": "pong", "id": id})),
+            Effect::Malformed => {
+                self.misunderstood += 1;
+                if self.misunderstood < 10 {
+                    self.json(serde_json::json!({"type": "error", "message": MALFORMED}));
+                } else {
+                    self.end(Expect::of(Kind::ProtocolError), now);
+                }
+            }
+            Effect::BrowserPing(payload) => tell(&mut self.told, Told::Pong(payload.clone())),
+            Effect::BrowserClose => self.end(Expect::of(Kind::BrowserClosed), now),
+            Effect::Violation(code) => {
+                let close_code = Some(*code);
+                self.end(Expect { close_code, ..Expect::of(Kind::ProtocolError) }, now);
+            }
+        }
+    }
+
+    fn of_cluster(&mut self, effect: &Effect, now: Time) {
+        if matches!(self.cluster, Cluster::Closing | Cluster::Gone) {
+            return;
+        }
+        let hanging_up = matches!(self.cluster, Cluster::HangingUp { .. });
+        match effect {
+            Effect::ClusterPing(payload) if self.cluster != Cluster::StatusSeen => {
+                self.sent.push(Sent::Pong(payload.clone()));
+            }
+            Effect::ClusterClose(code) => self.conclude(*code, now),
+            Effect::ClusterBroke => {
+                self.end(Expect::of(Kind::ClusterProtocol), now);
+                self.cluster = Cluster::Gone;
+            }
+            Effect::StatusEnd(Some((expect, process)))
+                if self.subprotocol != Subprotocol::V1 && self.status.is_none() =>
+            {
+                self.process = *process;
+                if hanging_up {
+                    self.close_cluster();
+                } else {
+                    self.status = Some(*expect);
+                    self.cluster = Cluster::StatusSeen;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The cluster says nothing more: `code` is that of its close, if it had one.
+    pub(crate) fn conclude(&mut self, code: Option<u16>, now: Time) {
+        let expect = match (self.status, self.subprotocol) {
+            (Some(status), _) => status,
+            (None, Subprotocol::V1) if self.status_text => {
+                self.process = Process::Ended(None);
+                Expect::of(Kind::Failed)
+            }
+            (None, Subprotocol::V1) if code == Some(1000) => {
+                self.process = Process::Ended(None);
+                Expect::of(Kind::Exit)
+            }
+            (None, Subprotocol::V1) => Expect::of(Kind::ClusterLost),
+            (None, _) if self.status_text => Expect::of(Kind::ClusterProtocol),
+            (None, _) => Expect::of(Kind::ClusterLost),
+        };
+        self.cluster = Cluster::Gone;
+        self.end(expect, now);
+    }
+
+    pub(crate) fn end(&mut self, expect: Expect, now: Time) {
+        if self.ended.is_some() {
+            return;
+        }
+        self.ended = Some(self.status.unwrap_or(expect));
+        match self.cluster {
+            Cluster::StatusSeen => self.cluster = Cluster::Gone,
+            Cluster::Open => {
+                let until = now + self.grace;
+                if self.tty && self.takes_input {
+                    send(&mut self.sent, Sent::Input(vec![3]));
+                    let end_of_input = Some(now + HANGUP_SPACING);
+                    self.cluster = Cluster::HangingUp { until, end_of_input };
+                } else if !self.tty && self.subprotocol == Subprotocol::V5 {
+                    if std::mem::take(&mut self.takes_input) {
+                        self.sent.push(Sent::CloseInput);
+                    }
+                    self.cluster = Cluster::HangingUp { until, end_of_input: None };
+                } else {
+                    self.close_cluster();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn close_cluster(&mut self) {
+        self.sent.push(Sent::Close(Some(1000)));
+        self.cluster = Cluster::Closing;
+    }
+
+    /// The cluster's socket takes nothing more.
+    pub(crate) fn deaf(&mut self) {
+        self.takes_input = false;
+        if self.cluster == Cluster::Closing {
+            self.cluster = Cluster::Gone;
+        }
+    }
+
+    pub(crate) fn timeout(&mut self, now: Time) {
+        let Cluster::HangingUp { until, end_of_input } = self.cluster else { return };
+        if end_of_input.is_some_and(|at| at.min(until) <= now) {
+            send(&mut self.sent, Sent::Input(vec![4]));
+            self.cluster = Cluster::HangingUp { until, end_of_input: None };
+        }
+        if until <= now {
+            self.close_cluster();
+        }
+    }
+
+    /// Adds what the dialect says at the end.
+    pub(crate) fn last_words(&mut self, message: &str, close_reason: &str) {
+        let Some(expect) = self.ended else { return };
+        let Some(code) = expect.close_code else {
+            tell(&mut self.told, Told::Close(1000, String::new()));
+            return;
+        };
+        if self.dialect == Dialect::Seed {
+            let unfinished = self.carry.iter().filter(|carry| !carry.is_empty()).count();
+            let line = format!("{}\r\n[podwire: {message}]\r\n", "\u{fffd}".repeat(unfinished));
+            tell(&mut self.told, Told::Text(line));
+        }
+        let facts = expect.kind.facts();
+        self.json(serde_json::json!({
+            "type": "exit", "kind": facts.name, "exitCode": expect.exit_code, "message": message,
+            "retry": facts.retry,
+        }));
+        self.told.push(Told::Close(code, close_reason.to_owned()));
+    }
+}
+
+const EOF_REFUSED: &str = "eof needs a session without a terminal and a cluster that speaks v5";
+const MALFORMED: &str = "not a JSON object";
+
+/// One byte of text at a time: whole characters come out, and a mark for what cannot become one.
+fn read(carry: &mut Vec<u8>, byte: u8, out: &mut String) {
+    carry.push(byte);
+    while !carry.is_empty() {
+        match str::from_utf8(carry) {
+            Ok(text) => {
+                out.push_str(text);
+                carry.clear();
+            }
+            Err(error) => {
+                let Some(invalid) = error.error_len() else { return };
+                out.push('\u{fffd}');
+                carry.drain(..invalid);
+            }
+        }
+    }
+}
