@@ -241,11 +241,11 @@ async fn a_frame_above_the_limit_ends_the_session() {
 #[tokio::test]
 async fn the_end_of_the_cluster_is_the_end_of_every_process() {
     let cluster = cluster(Behaviour::default()).await;
-    let script = "setsid sleep 4711 & nohup sleep 4712 & echo $!; sleep 4713";
+    let script = "setsid sleep 4711 & nohup sleep 4712 > /dev/null 2>&1 & echo =$!=; sleep 4713";
     let mut peer = exec(&cluster, script, TTY).await;
-    says(&mut peer, "\n").await;
+    says(&mut peer, "=\r\n").await;
     let printed = String::from_utf8(peer.channel(1)).unwrap();
-    let child: u32 = printed.trim().parse().unwrap();
+    let child: u32 = printed.split('=').nth(1).unwrap().parse().unwrap();
     let shell = cluster.session(0).await.facts().pid.unwrap();
     assert!(is_alive(child) && is_alive(shell));
     drop(peer);
