@@ -8,7 +8,7 @@ mod session;
 use podwire::proto::message::Dialect;
 
 use session::readers::Sent;
-use session::{Rig, ms, options};
+use session::{Rig, browser_frame, frame, ms, options, stdout, typed};
 
 /// The grace was shorter than the pause between the two keys, so the second was never typed.
 #[test]
@@ -21,4 +21,65 @@ fn both_keys_of_a_hang_up_are_typed_however_short_the_grace() {
         rig.finish();
         assert_eq!(rig.cluster.sent, [Sent::Input(vec![3, 4]), Sent::Close(Some(1000))], "{grace}");
     }
+}
+
+/// A paste longer than the outbox waited for `cat`, and `cat` for somebody to take its output;
+/// the cluster was not read because of the paste, so both waited for ever.
+#[test]
+fn output_flows_while_a_process_does_not_read_its_input() {
+    let mut rig = Rig::new(options(Dialect::V1, false));
+    rig.drain();
+    while rig.session.wants_browser() {
+        rig.from_browser(&typed(&[b'x'; 60_000]));
+    }
+    assert!(
+        rig.session.wants_cluster(),
+        "a full outbox for the cluster is no reason not to read it"
+    );
+    rig.from_cluster(&stdout(b"echo"));
+    rig.browser_takes(usize::MAX);
+    assert_eq!(rig.browser.output(), b"echo");
+}
+
+/// With an outbox smaller than one read, output that a stalled browser did not take kept the
+/// browser from being read, too, and with it the interrupt.
+#[test]
+fn an_interrupt_passes_output_that_nobody_takes_however_small_the_outbox() {
+    for dialect in [Dialect::Seed, Dialect::V1] {
+        let mut options = options(dialect, true);
+        options.limits.outbox = 1024;
+        let mut rig = Rig::new(options);
+        rig.drain();
+        rig.from_cluster(&stdout(&[b'y'; 60_000]));
+        assert!(rig.session.wants_browser());
+        rig.from_browser(&typed(b"\x03"));
+        rig.cluster_takes(usize::MAX);
+        assert_eq!(rig.cluster.sent, [Sent::Input(vec![3])]);
+    }
+}
+
+/// A ping flood from a browser that takes nothing is bounded by the outbox, and so is one from a
+/// cluster; neither bound may stop the other direction.
+#[test]
+fn pings_without_end_are_bounded_and_in_nobodys_way() {
+    let mut options = options(Dialect::V1, true);
+    options.limits.outbox = 4096;
+    let mut rig = Rig::new(options);
+    rig.drain();
+    let ping = browser_frame(0x89, &[b'p'; 125]);
+    while rig.session.wants_browser() {
+        rig.from_browser(&ping);
+        assert!(rig.session.to_browser().len() < 4096 + 200);
+    }
+    rig.browser_takes(1);
+    assert!(!rig.session.wants_browser(), "the flood goes on when it was taken");
+    rig.browser_takes(usize::MAX);
+    assert!(rig.session.wants_browser());
+    let ping = frame(0x89, &[b'q'; 125], None);
+    while rig.session.wants_cluster() {
+        rig.from_cluster(&ping);
+        assert!(rig.session.to_cluster().len() < 4096 + 200);
+    }
+    rig.cluster_takes(usize::MAX);
+    assert!(rig.session.wants_cluster());
 }

@@ -15,6 +15,7 @@ pub(super) struct Outbox {
     bytes: Vec<u8>,
     sent: usize,
     lent: bool,
+    answers: usize,
 }
 
 impl Outbox {
@@ -33,7 +34,7 @@ impl Outbox {
             std::mem::swap(&mut self.bytes, scratch);
             scratch.clear();
             scratch.shrink_to(SCRATCH_KEEP);
-            *self = Self { bytes: rest, sent: 0, lent: false };
+            *self = Self { bytes: rest, sent: 0, lent: false, answers: self.answers };
         } else if self.is_empty() {
             *self = Self::default();
         }
@@ -52,11 +53,25 @@ impl Outbox {
             self.bytes.drain(..self.sent);
             self.sent = 0;
         }
+        if self.is_empty() {
+            self.answers = 0;
+        }
     }
 
     /// Where frames are appended.
     pub(super) fn tail(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
+    }
+
+    /// Takes note that what was appended since the length was `before` answers the peer itself.
+    pub(super) fn answered(&mut self, before: usize) {
+        self.answers += self.len() - before;
+    }
+
+    /// The most that pending bytes can be answers to the peer itself. Only these are a reason not
+    /// to read from it: what others have for the peer must not keep it from being heard.
+    pub(super) fn answers(&self) -> usize {
+        self.answers
     }
 
     pub(super) fn len(&self) -> usize {
@@ -71,5 +86,6 @@ impl Outbox {
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.sent = 0;
+        self.answers = 0;
     }
 }

@@ -142,16 +142,21 @@ impl Leg {
     /// Sends a message of the relay's own, if the dialect has such.
     pub(super) fn tell(&mut self, message: &ToBrowser<'_>) {
         if self.dialect == Dialect::V1 && self.state == State::Open {
-            self.finish();
-            frame::append(self.outbox.tail(), Opcode::Text, &message.to_json(), None);
+            self.answer(Opcode::Text, &message.to_json());
         }
     }
 
     pub(super) fn pong(&mut self, payload: &[u8]) {
         if self.state == State::Open {
-            self.finish();
-            frame::append(self.outbox.tail(), Opcode::Pong, payload, None);
+            self.answer(Opcode::Pong, payload);
         }
+    }
+
+    fn answer(&mut self, opcode: Opcode, payload: &[u8]) {
+        self.finish();
+        let before = self.outbox.len();
+        frame::append(self.outbox.tail(), opcode, payload, None);
+        self.outbox.answered(before);
     }
 
     /// Queues the last words, in the way of the dialect, and the close behind everything else.

@@ -130,7 +130,10 @@ impl Leg {
 
     pub(super) fn pong(&mut self, payload: &[u8]) {
         if matches!(self.state, State::Open | State::HangingUp { .. }) {
+            self.finish();
+            let before = self.outbox.len();
             self.append(Opcode::Pong, payload);
+            self.outbox.answered(before);
         }
     }
 

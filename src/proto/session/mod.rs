@@ -3,7 +3,8 @@
 //! Whoever drives it reads where [`Session::wants_browser`] and [`Session::wants_cluster`] say so,
 //! hands over what was read, writes what [`Session::to_browser`] and [`Session::to_cluster`] hold,
 //! and calls [`Session::on_timeout`] when [`Session::deadline`] has come. Backpressure is nothing
-//! more than the two questions: a leg with unsent bytes makes the other one unwanted.
+//! more than the two questions: a leg with unsent bytes makes the other one unwanted, and itself
+//! only if they answer its own pings and questions.
 //! `proto-notes/session.md` has the states and what moves them. What it must never know: sockets,
 //! TLS, HTTP, what time it is (a [`Time`] is handed in).
 
@@ -33,7 +34,8 @@ const MESSAGE_BYTES_PER_SECOND: u64 = 4 * 1024;
 #[non_exhaustive]
 pub struct Limits {
     /// Bytes queued for a peer above which nothing is read that could add to them. What is queued
-    /// may exceed it by what one read or one message came to.
+    /// may exceed it by what one read or one message came to. Answers to the peer's own pings and
+    /// questions are counted apart, up to as much again.
     pub outbox: usize,
     /// The longest message of a browser, in bytes. Pages paste in one message.
     pub message_max: usize,
@@ -235,10 +237,11 @@ impl Session {
     pub fn wants_browser(&self) -> bool {
         match self.browser.state {
             // A process may never read what was typed; a close behind it should be seen all the
-            // same, so this leg is read while the outbox has room.
+            // same, so this leg is read while the outbox has room. Output that the browser does
+            // not take is no reason: an interrupt must get past it.
             browser::State::Open => {
                 self.cluster.outbox.len() < self.limits.outbox
-                    && self.browser.outbox.len() < self.limits.outbox
+                    && self.browser.outbox.answers() < self.limits.outbox
             }
             browser::State::Closing | browser::State::Lingering { .. } => true,
             browser::State::Gone => false,
@@ -247,7 +250,8 @@ impl Session {
 
     /// Whether bytes of the cluster's can be taken.
     pub fn wants_cluster(&self) -> bool {
-        let answers_fit = self.cluster.outbox.len() < self.limits.outbox;
+        // Input that the process does not read is no reason: it may first want its output taken.
+        let answers_fit = self.cluster.outbox.answers() < self.limits.outbox;
         match self.cluster.state {
             cluster::State::Open | cluster::State::StatusSeen { .. } => {
                 self.browser.outbox.is_empty()
