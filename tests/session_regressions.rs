@@ -6,9 +6,10 @@
 mod session;
 
 use podwire::proto::message::Dialect;
+use podwire::proto::session::Process;
 
 use session::readers::Sent;
-use session::{Rig, browser_frame, frame, ms, options, stdout, typed};
+use session::{Rig, SUCCESS, browser_frame, frame, ms, options, status, stdout, text, typed};
 
 /// The grace was shorter than the pause between the two keys, so the second was never typed.
 #[test]
@@ -56,6 +57,29 @@ fn an_interrupt_passes_output_that_nobody_takes_however_small_the_outbox() {
         rig.cluster_takes(usize::MAX);
         assert_eq!(rig.cluster.sent, [Sent::Input(vec![3])]);
     }
+}
+
+/// The first status in a hang-up closed the leg, a second in the same read closed it again and
+/// made the known exit code unknown.
+#[test]
+fn only_the_first_status_of_a_hang_up_counts_and_there_is_one_close() {
+    let mut rig = Rig::new(options(Dialect::V1, false));
+    rig.browser_ends();
+    rig.from_cluster(&[status(SUCCESS), status(b"nonsense"), status(SUCCESS)].concat());
+    let outcome = rig.finish();
+    assert_eq!(outcome.process, Process::Ended(Some(0)));
+    assert_eq!(rig.cluster.sent, [Sent::CloseInput, Sent::Close(Some(1000))]);
+}
+
+/// A text frame gives the cluster's leg up; a status behind it in the same read brought the leg
+/// back to life, to send a close to a peer that had been given up.
+#[test]
+fn a_leg_that_was_given_up_stays_so() {
+    let mut rig = Rig::new(options(Dialect::V1, false));
+    rig.from_cluster(&[frame(0x81, b"\x01hello", None), status(SUCCESS)].concat());
+    assert!(rig.session.is_cluster_over());
+    assert_eq!(rig.session.to_cluster(), b"");
+    assert_eq!(rig.finish().process, Process::Unknown);
 }
 
 /// A ping flood from a browser that takes nothing is bounded by the outbox, and so is one from a

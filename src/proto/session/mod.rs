@@ -491,12 +491,13 @@ impl Session {
         }
     }
 
-    /// Status text is collected, because a server may cut it; the first whole one counts. On v1
-    /// it is not JSON and has no end but the connection's.
+    /// Status text is collected, because a server may cut it; the first whole one counts, and none
+    /// once the leg is closing. On v1 it is not JSON and has no end but the connection's.
     fn on_status(&mut self, bytes: &[u8], end: bool, now: Time) {
         let room = STATUS_MAX - self.cluster.status_text.len().min(STATUS_MAX);
-        if self.cluster.status.is_some() || bytes.is_empty() && self.cluster.status_text.is_empty()
-        {
+        let awaited =
+            matches!(self.cluster.state, cluster::State::Open | cluster::State::HangingUp { .. });
+        if !awaited || bytes.is_empty() && self.cluster.status_text.is_empty() {
             return;
         }
         self.cluster.status_text.extend_from_slice(&bytes[..room.min(bytes.len())]);
