@@ -9,7 +9,10 @@ use podwire::proto::message::Dialect;
 use podwire::proto::session::Process;
 
 use session::readers::Sent;
-use session::{Rig, SUCCESS, browser_frame, frame, ms, options, status, stdout, text, typed};
+use session::{
+    Rig, SUCCESS, browser_frame, cluster_close, exit_status, frame, ms, options, status, stdout,
+    text, typed,
+};
 
 /// The grace was shorter than the pause between the two keys, so the second was never typed.
 #[test]
@@ -80,6 +83,26 @@ fn a_leg_that_was_given_up_stays_so() {
     assert!(rig.session.is_cluster_over());
     assert_eq!(rig.session.to_cluster(), b"");
     assert_eq!(rig.finish().process, Process::Unknown);
+}
+
+/// More than the window of output came together with the status, and the page, in a hidden tab,
+/// acknowledged nothing: the cluster's close was never read, and the exit never told.
+#[test]
+fn a_page_that_stopped_to_acknowledge_hears_the_exit() {
+    let mut rig = Rig::new(options(Dialect::V1, true));
+    rig.drain();
+    rig.from_browser(&text(r#"{"type":"ack","bytes":0}"#));
+    let flood = vec![b'z'; 60_000];
+    while rig.session.wants_cluster() {
+        rig.from_cluster(&stdout(&flood));
+        rig.browser_takes(usize::MAX);
+    }
+    rig.from_cluster(&status(&exit_status("7")));
+    assert!(rig.session.wants_cluster(), "all that is left to come is the close");
+    rig.from_cluster(&cluster_close(1000));
+    let outcome = rig.finish();
+    assert_eq!(outcome.ending.exit_code, Some(7));
+    assert_eq!(rig.browser.last_json().unwrap()["exitCode"], 7);
 }
 
 /// A ping flood from a browser that takes nothing is bounded by the outbox, and so is one from a

@@ -253,11 +253,14 @@ impl Session {
         // Input that the process does not read is no reason: it may first want its output taken.
         let answers_fit = self.cluster.outbox.answers() < self.limits.outbox;
         match self.cluster.state {
-            cluster::State::Open | cluster::State::StatusSeen { .. } => {
+            cluster::State::Open => {
                 self.browser.outbox.is_empty()
                     && answers_fit
                     && self.browser.unacked() <= self.limits.ack_window
             }
+            // All that is left to come is the close. A page that acknowledges late, or never
+            // again, shall hear the exit all the same.
+            cluster::State::StatusSeen { .. } => self.browser.outbox.is_empty(),
             // Output is discarded now, so nobody needs to be waited for.
             cluster::State::HangingUp { .. } => answers_fit,
             cluster::State::Closing { .. } | cluster::State::Gone => false,
