@@ -43,6 +43,8 @@ pub(super) struct Leg {
     pub(super) acked: Option<u64>,
     /// When the outbox last shrank or was empty.
     pub(super) progress_at: Time,
+    /// How long after that a browser that takes nothing is given up.
+    patience: Time,
     /// Whether the browser's close was read.
     pub(super) closed: bool,
 }
@@ -62,7 +64,7 @@ enum What {
 }
 
 impl Leg {
-    pub(super) fn new(dialect: Dialect, message_max: usize) -> Self {
+    pub(super) fn new(dialect: Dialect, message_max: usize, patience: Time) -> Self {
         Self {
             state: State::Open,
             parser: Parser::new(Masking::Masked, message_max),
@@ -77,6 +79,7 @@ impl Leg {
             told: 0,
             acked: None,
             progress_at: Time::ZERO,
+            patience,
             closed: false,
         }
     }
@@ -206,6 +209,26 @@ impl Leg {
     fn forget_message(&mut self) {
         self.message = Vec::new();
         self.message_since = None;
+    }
+
+    /// The clock of a browser that takes nothing starts with the first byte that waits for it.
+    pub(super) fn mark_progress(&mut self, now: Time) {
+        if self.outbox.is_empty() {
+            self.progress_at = now;
+        }
+    }
+
+    /// From now on the browser has no more than this to take some of what waits for it.
+    pub(super) fn hurry(&mut self, patience: Time, now: Time) {
+        if patience < self.patience {
+            self.patience = patience;
+            self.progress_at = now;
+        }
+    }
+
+    /// When a browser that takes nothing is given up.
+    pub(super) fn slow_at(&self) -> Option<Time> {
+        (!self.outbox.is_empty()).then(|| self.progress_at + self.patience)
     }
 
     /// Bytes told but not acknowledged, once the page acknowledges at all.

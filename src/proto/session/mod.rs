@@ -143,7 +143,7 @@ impl Session {
     pub fn new(options: Options) -> Self {
         let Options { dialect, subprotocol, place, stdin, size, mask_seed, limits } = options;
         let mut session = Self {
-            browser: browser::Leg::new(dialect, limits.message_max),
+            browser: browser::Leg::new(dialect, limits.message_max, limits.slow_browser),
             cluster: cluster::Leg::new(
                 subprotocol,
                 place.tty,
@@ -167,7 +167,7 @@ impl Session {
     /// A session that ended before there was a cluster's leg: it only says its last words.
     pub fn refused(dialect: Dialect, limits: Limits, ending: Ending) -> Self {
         let mut session = Self {
-            browser: browser::Leg::new(dialect, limits.message_max),
+            browser: browser::Leg::new(dialect, limits.message_max, limits.slow_browser),
             cluster: cluster::Leg::new(Subprotocol::V5, false, false, 0, 0),
             limits,
             ending: None,
@@ -181,7 +181,7 @@ impl Session {
 
     /// Takes bytes that came from the browser. They are unmasked in place.
     pub fn on_browser(&mut self, mut bytes: &mut [u8], now: Time) {
-        self.mark_progress(now);
+        self.browser.mark_progress(now);
         loop {
             match self.browser.parser.next(&mut bytes) {
                 Ok(None) => break,
@@ -205,7 +205,7 @@ impl Session {
 
     /// Takes bytes that came from the cluster.
     pub fn on_cluster(&mut self, mut bytes: &mut [u8], now: Time) {
-        self.mark_progress(now);
+        self.browser.mark_progress(now);
         loop {
             match self.cluster.parser.next(&mut bytes) {
                 Ok(None) => break,
@@ -228,9 +228,11 @@ impl Session {
         self.cluster.deaf();
     }
 
-    /// Somebody outside wants the session to end.
+    /// Somebody outside wants the session to end. A browser that takes nothing is waited for no
+    /// longer than the process, plus the time that a close may take.
     pub fn on_stop(&mut self, ending: Ending, now: Time) {
         self.end(ending, now);
+        self.browser.hurry(self.limits.hangup_grace + self.limits.close_wait, now);
     }
 
     /// Whether bytes of the browser's can be taken.
@@ -316,7 +318,7 @@ impl Session {
     pub fn deadline(&self) -> Option<Time> {
         let browser = match self.browser.state {
             browser::State::Lingering { until } => Some(until),
-            browser::State::Open | browser::State::Closing => self.slow_at(),
+            browser::State::Open | browser::State::Closing => self.browser.slow_at(),
             browser::State::Gone => None,
         };
         let cluster = match self.cluster.state {
@@ -345,11 +347,11 @@ impl Session {
         }
         match self.browser.state {
             browser::State::Lingering { until } if until <= now => self.browser.gone(),
-            browser::State::Open if due(self.slow_at()) => {
+            browser::State::Open if due(self.browser.slow_at()) => {
                 self.end(Ending::new(Kind::SlowBrowser, "the browser took no output"), now);
-                self.browser.progress_at = now;
+                self.browser.hurry(self.limits.close_wait, now);
             }
-            browser::State::Closing if due(self.slow_at()) => self.browser.gone(),
+            browser::State::Closing if due(self.browser.slow_at()) => self.browser.gone(),
             _ => {}
         }
         match self.cluster.state {
@@ -397,6 +399,7 @@ impl Session {
             Event::Close(_) => {
                 self.browser.closed = true;
                 self.end(Ending::new(Kind::BrowserClosed, "the browser closed"), now);
+                self.browser.hurry(self.limits.close_wait, now);
                 if matches!(self.browser.state, browser::State::Lingering { .. }) {
                     self.browser.gone();
                 }
@@ -556,7 +559,7 @@ impl Session {
         if self.ending.is_some() {
             return;
         }
-        self.mark_progress(now);
+        self.browser.mark_progress(now);
         let ending = self.cluster.status.take().map_or(ending, ending_of);
         self.browser.last_words(&ending);
         if matches!(self.cluster.state, cluster::State::StatusSeen { .. }) {
@@ -564,23 +567,6 @@ impl Session {
         }
         self.cluster.hang_up(now, self.limits.hangup_grace, self.limits.close_wait);
         self.ending = Some(ending);
-    }
-
-    /// The clock of a browser that takes nothing starts with the first byte that waits for it.
-    fn mark_progress(&mut self, now: Time) {
-        if self.browser.outbox.is_empty() {
-            self.browser.progress_at = now;
-        }
-    }
-
-    /// When a browser that takes nothing is given up.
-    fn slow_at(&self) -> Option<Time> {
-        if self.browser.outbox.is_empty() {
-            return None;
-        }
-        let is_slow = self.ending.as_ref().is_some_and(|it| it.kind == Kind::SlowBrowser);
-        let limit = if is_slow { self.limits.close_wait } else { self.limits.slow_browser };
-        Some(self.browser.progress_at + limit)
     }
 
     fn message_until(&self) -> Option<Time> {
