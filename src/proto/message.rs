@@ -91,6 +91,7 @@ impl<'a> FromBrowser<'a> {
         }
         let raw: Raw = match serde_json::from_slice(trimmed) {
             Ok(raw) => raw,
+            Err(error) if error.is_data() && is_unknown(trimmed) => return Ok(Self::Unknown),
             Err(error) if error.is_data() => return Err("a field is doubled or of the wrong type"),
             Err(_) => return Err("malformed JSON"),
         };
@@ -111,6 +112,19 @@ impl<'a> FromBrowser<'a> {
             Some(_) | None => Ok(Self::Unknown),
         }
     }
+}
+
+/// Whether a message is of a type that this version does not know. Then its fields are not ours,
+/// whatever their names, and may have any type.
+fn is_unknown(text: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Type<'a> {
+        #[serde(rename = "type", borrow)]
+        kind: Option<Cow<'a, str>>,
+    }
+    let known = ["input", "resize", "eof", "ack", "ping"];
+    serde_json::from_slice::<Type>(text)
+        .is_ok_and(|it| it.kind.is_none_or(|kind| !known.contains(&&*kind)))
 }
 
 /// One side of a size: a whole number, not negative, however it is written.
