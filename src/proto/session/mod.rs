@@ -544,7 +544,10 @@ impl Session {
     fn conclude_v1(&mut self, end: End) -> Ending {
         let text = String::from_utf8_lossy(&self.cluster.status_text).into_owned();
         match end {
-            _ if !text.is_empty() => ending_of(Status::Failed(text)),
+            _ if !text.is_empty() => {
+                self.process = Process::Ended(None);
+                ending_of(Status::Failed(text))
+            }
             End::Close(Some(1000)) => {
                 self.process = Process::Ended(None);
                 Ending::new(Kind::Exit, "ended; this cluster does not tell exit codes")
