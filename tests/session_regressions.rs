@@ -5,12 +5,157 @@
 
 mod session;
 
+use std::time::Duration;
+
 use podwire::proto::channel::Subprotocol;
 use podwire::proto::ending::Kind;
 use podwire::proto::message::Dialect;
-use podwire::proto::session::Process;
+use podwire::proto::session::{Limits, Process};
 
-use session::{Rig, SUCCESS, cluster_close, options, status, text};
+use session::readers::Sent;
+use session::{
+    Rig, SUCCESS, browser_close, browser_frame, cluster_close, exit_status, frame, ms, options,
+    status, stdout, text, typed,
+};
+
+/// The grace was shorter than the pause between the two keys, so the second was never typed.
+#[test]
+fn both_keys_of_a_hang_up_are_typed_however_short_the_grace() {
+    for grace in [0, 1, 199, 200, 201] {
+        let mut options = options(Dialect::V1, true);
+        options.limits.hangup_grace = ms(grace);
+        let mut rig = Rig::new(options);
+        rig.browser_ends();
+        rig.finish();
+        assert_eq!(rig.cluster.sent, [Sent::Input(vec![3, 4]), Sent::Close(Some(1000))], "{grace}");
+    }
+}
+
+/// A paste longer than the outbox waited for `cat`, and `cat` for somebody to take its output;
+/// the cluster was not read because of the paste, so both waited for ever.
+#[test]
+fn output_flows_while_a_process_does_not_read_its_input() {
+    let mut rig = Rig::new(options(Dialect::V1, false));
+    rig.drain();
+    while rig.session.wants_browser() {
+        rig.from_browser(&typed(&[b'x'; 60_000]));
+    }
+    assert!(
+        rig.session.wants_cluster(),
+        "a full outbox for the cluster is no reason not to read it"
+    );
+    rig.from_cluster(&stdout(b"echo"));
+    rig.browser_takes(usize::MAX);
+    assert_eq!(rig.browser.output(), b"echo");
+}
+
+/// With an outbox smaller than one read, output that a stalled browser did not take kept the
+/// browser from being read, too, and with it the interrupt.
+#[test]
+fn an_interrupt_passes_output_that_nobody_takes_however_small_the_outbox() {
+    for dialect in [Dialect::Seed, Dialect::V1] {
+        let mut options = options(dialect, true);
+        options.limits.outbox = 1024;
+        let mut rig = Rig::new(options);
+        rig.drain();
+        rig.from_cluster(&stdout(&[b'y'; 60_000]));
+        assert!(rig.session.wants_browser());
+        rig.from_browser(&typed(b"\x03"));
+        rig.cluster_takes(usize::MAX);
+        assert_eq!(rig.cluster.sent, [Sent::Input(vec![3])]);
+    }
+}
+
+/// The first status in a hang-up closed the leg, a second in the same read closed it again and
+/// made the known exit code unknown.
+#[test]
+fn only_the_first_status_of_a_hang_up_counts_and_there_is_one_close() {
+    let mut rig = Rig::new(options(Dialect::V1, false));
+    rig.browser_ends();
+    rig.from_cluster(&[status(SUCCESS), status(b"nonsense"), status(SUCCESS)].concat());
+    let outcome = rig.finish();
+    assert_eq!(outcome.process, Process::Ended(Some(0)));
+    assert_eq!(rig.cluster.sent, [Sent::CloseInput, Sent::Close(Some(1000))]);
+}
+
+/// A text frame gives the cluster's leg up; a status behind it in the same read brought the leg
+/// back to life, to send a close to a peer that had been given up.
+#[test]
+fn a_leg_that_was_given_up_stays_so() {
+    let mut rig = Rig::new(options(Dialect::V1, false));
+    rig.from_cluster(&[frame(0x81, b"\x01hello", None), status(SUCCESS)].concat());
+    assert!(rig.session.is_cluster_over());
+    assert_eq!(rig.session.to_cluster(), b"");
+    assert_eq!(rig.finish().process, Process::Unknown);
+}
+
+/// More than the window of output came together with the status, and the page, in a hidden tab,
+/// acknowledged nothing: the cluster's close was never read, and the exit never told.
+#[test]
+fn a_page_that_stopped_to_acknowledge_hears_the_exit() {
+    let mut rig = Rig::new(options(Dialect::V1, true));
+    rig.drain();
+    rig.from_browser(&text(r#"{"type":"ack","bytes":0}"#));
+    let flood = vec![b'z'; 60_000];
+    while rig.session.wants_cluster() {
+        rig.from_cluster(&stdout(&flood));
+        rig.browser_takes(usize::MAX);
+    }
+    rig.from_cluster(&status(&exit_status("7")));
+    assert!(rig.session.wants_cluster(), "all that is left to come is the close");
+    rig.from_cluster(&cluster_close(1000));
+    let outcome = rig.finish();
+    assert_eq!(outcome.ending.exit_code, Some(7));
+    assert_eq!(rig.browser.last_json().unwrap()["exitCode"], 7);
+}
+
+/// A session with output that its browser does not take; how long it lives from now on.
+fn life_of_a_stalled(act: impl FnOnce(&mut Rig)) -> Duration {
+    let mut rig = Rig::new(options(Dialect::V1, true));
+    rig.drain();
+    rig.from_cluster(&stdout(b"nobody takes this"));
+    rig.wait(Duration::from_secs(10));
+    let since = rig.now;
+    act(&mut rig);
+    while rig.session.outcome().is_none() {
+        rig.cluster_takes(usize::MAX);
+        if let Some(at) = rig.session.deadline() {
+            rig.wait(at.saturating_sub(rig.now));
+        }
+    }
+    rig.now - since
+}
+
+/// A drain waited five minutes for a browser that took nothing, because that is how long one may
+/// be slow while the session goes on.
+#[test]
+fn a_stopped_session_does_not_wait_for_a_browser_that_takes_nothing() {
+    let limits = Limits::default();
+    let life = life_of_a_stalled(|rig| rig.stop(Kind::Drain));
+    assert!(life <= limits.hangup_grace + 2 * limits.close_wait, "{life:?}");
+    let life = life_of_a_stalled(|rig| {
+        rig.cluster_ends();
+        rig.stop(Kind::Drain);
+    });
+    assert!(life <= limits.hangup_grace + 2 * limits.close_wait, "{life:?}");
+}
+
+/// A browser that had said goodbye was given five minutes to take the rest.
+#[test]
+fn a_browser_that_closed_is_not_waited_for() {
+    let limits = Limits::default();
+    let life = life_of_a_stalled(|rig| rig.from_browser(&browser_close(1000)));
+    assert!(life <= limits.hangup_grace + limits.close_wait, "{life:?}");
+}
+
+/// A browser that was given up as slow after a status was given the whole time again, because
+/// the ending was then the exit.
+#[test]
+fn a_slow_browser_is_given_up_once() {
+    let limits = Limits::default();
+    let life = life_of_a_stalled(|rig| rig.from_cluster(&status(SUCCESS)));
+    assert!(life <= limits.slow_browser + limits.close_wait, "{life:?}");
+}
 
 /// Messages for somebody else were counted as mistakes when they used the name of a field of ours
 /// for a value of another type; ten heartbeats ended a session.
@@ -40,4 +185,42 @@ fn words_on_the_oldest_status_channel_mean_that_the_process_ended() {
         rig.from_cluster(&[status(b"command terminated"), cluster_close(1000)].concat());
         assert_eq!(rig.finish().process, Process::Ended(None));
     }
+}
+
+/// A failure without a message was told as an empty sentence.
+#[test]
+fn every_ending_has_a_sentence() {
+    for failure in [&br#"{"status":"Failure"}"#[..], br#"{"status":"Failure","message":"  "}"#] {
+        let mut rig = Rig::new(options(Dialect::Seed, true));
+        rig.from_cluster(&[status(failure), cluster_close(1000)].concat());
+        let ending = rig.finish().ending;
+        assert_eq!(ending.kind, Kind::Failed);
+        assert!(!ending.message.trim().is_empty());
+    }
+}
+
+/// A ping flood from a browser that takes nothing is bounded by the outbox, and so is one from a
+/// cluster; neither bound may stop the other direction.
+#[test]
+fn pings_without_end_are_bounded_and_in_nobodys_way() {
+    let mut options = options(Dialect::V1, true);
+    options.limits.outbox = 4096;
+    let mut rig = Rig::new(options);
+    rig.drain();
+    let ping = browser_frame(0x89, &[b'p'; 125]);
+    while rig.session.wants_browser() {
+        rig.from_browser(&ping);
+        assert!(rig.session.to_browser().len() < 4096 + 200);
+    }
+    rig.browser_takes(1);
+    assert!(!rig.session.wants_browser(), "the flood goes on when it was taken");
+    rig.browser_takes(usize::MAX);
+    assert!(rig.session.wants_browser());
+    let ping = frame(0x89, &[b'q'; 125], None);
+    while rig.session.wants_cluster() {
+        rig.from_cluster(&ping);
+        assert!(rig.session.to_cluster().len() < 4096 + 200);
+    }
+    rig.cluster_takes(usize::MAX);
+    assert!(rig.session.wants_cluster());
 }

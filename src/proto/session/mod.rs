@@ -598,8 +598,11 @@ fn ending_of(status: Status) -> Ending {
         Status::Failed(text) => {
             // The API server wraps a runtime's own status, so the prefix comes doubled.
             let prefix = "Internal error occurred: ";
-            let sentence = text.trim_start_matches(prefix).to_owned();
-            Ending::new(Kind::of_failure(&sentence), sentence)
+            let sentence = text.trim_start_matches(prefix).trim();
+            if sentence.is_empty() {
+                return Ending::new(Kind::Failed, "the cluster gave no reason for the failure");
+            }
+            Ending::new(Kind::of_failure(sentence), sentence.to_owned())
         }
     }
 }
