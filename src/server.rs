@@ -190,7 +190,7 @@ async fn respond(
     let uri = request.uri().clone();
     let Some(path) = uri.path().strip_prefix(config.base_path.as_str()) else {
         #[cfg(feature = "ui")]
-        if uri.path() == config.base_path.trim_end_matches('/') {
+        if !uri.path().is_empty() && uri.path() == config.base_path.trim_end_matches('/') {
             return crate::page::redirect(request);
         }
         return Err(no_such_address().into());
