@@ -86,9 +86,12 @@ pub(crate) fn check(headers: &HeaderMap, scheme: &str, allowed: &[Origin]) -> Re
 /// Checks the `Host` of a request to a listener on loopback that asks for no credential: a page
 /// whose name was made to resolve to this machine has its own name in it (DNS rebinding).
 pub(crate) fn check_host(headers: &HeaderMap, allowed: &[String]) -> Result<(), Ending> {
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).and_then(host_and_port);
-    let Some((host, _)) = host else {
-        return Err(Ending::new(Kind::BadRequest, "the Host header is missing or malformed"));
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = hosts.next().and_then(|host| host.to_str().ok()).and_then(host_and_port);
+    // Two are refused by RFC 9112 section 3.2: somebody on the way may have looked at the other.
+    let (Some((host, _)), None) = (host, hosts.next()) else {
+        let message = "the Host header is missing, doubled or malformed";
+        return Err(Ending::new(Kind::BadRequest, message));
     };
     let address = host.trim_start_matches('[').trim_end_matches(']');
     let is_loopback =
@@ -157,5 +160,7 @@ mod tests {
             assert!(!passes(host), "{host}");
         }
         assert!(check_host(&HeaderMap::new(), &[]).is_err(), "no host");
+        let two = headers(&[("host", "localhost"), ("host", "localhost")]);
+        assert!(check_host(&two, &[]).is_err(), "two hosts");
     }
 }
