@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::{Request, Response};
+use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
@@ -214,6 +215,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Browser<S> {
 }
 
 impl Browser {
+    /// Goes on behind a handshake that was made by hand, and the bytes that came with its answer.
+    pub async fn continued(tcp: TcpStream, rest: Vec<u8>) -> Self {
+        let socket = WebSocketStream::from_partially_read(tcp, rest, Role::Client, None).await;
+        Self::new(socket, Response::new(None), false)
+    }
+
     /// Goes away as a machine does that loses its network: with a reset and no close.
     pub fn abort(self) {
         self.socket.get_ref().set_zero_linger().unwrap();

@@ -16,7 +16,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use ring::digest::{SHA256, digest};
 
 pub use browser::{Browser, Close, MASK};
-pub use http::{Answer, KEY, upgrade};
+pub use http::{Answer, KEY, exchange, upgrade};
 pub use relay::{Relay, Start, folder};
 
 /// For anything that is bound to happen: machines are slow and noisy.
@@ -156,10 +156,11 @@ impl Random {
         bytes
     }
 
-    /// Cuts bytes into pieces of random sizes up to `max`.
-    pub fn pieces<'a>(&mut self, mut bytes: &'a [u8], max: usize) -> Vec<&'a [u8]> {
+    /// Cuts bytes into pieces of up to 64 KiB, of any order of magnitude.
+    pub fn pieces<'a>(&mut self, mut bytes: &'a [u8]) -> Vec<&'a [u8]> {
         let mut pieces = Vec::new();
         while !bytes.is_empty() {
+            let max = 1 << self.below(17);
             let (piece, rest) = bytes.split_at((1 + self.below(max)).min(bytes.len()));
             pieces.push(piece);
             bytes = rest;
