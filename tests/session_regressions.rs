@@ -224,3 +224,19 @@ fn pings_without_end_are_bounded_and_in_nobodys_way() {
     rig.cluster_takes(usize::MAX);
     assert!(rig.session.wants_cluster());
 }
+
+/// A timer fired so late that an unfinished message and a slow browser were due at once: the first
+/// ended the session, and the second dropped the connection before it could take the last words.
+#[test]
+fn last_words_are_offered_even_when_everything_is_due_at_once() {
+    let mut options = options(Dialect::V1, true);
+    options.limits.slow_browser = Duration::from_mins(1);
+    let mut rig = Rig::new(options);
+    rig.from_browser(&text("{}{}{}")[..8]);
+    rig.now = Duration::from_mins(2);
+    rig.timeout();
+    assert!(!rig.session.is_browser_over());
+    let outcome = rig.finish();
+    assert_eq!(outcome.ending.kind, Kind::SlowBrowser);
+    assert_eq!(rig.browser.close().map(|(code, _)| code), Some(4408));
+}

@@ -220,10 +220,8 @@ impl Leg {
 
     /// From now on the browser has no more than this to take some of what waits for it.
     pub(super) fn hurry(&mut self, patience: Time, now: Time) {
-        if patience < self.patience {
-            self.patience = patience;
-            self.progress_at = now;
-        }
+        self.patience = self.patience.min(patience);
+        self.progress_at = now;
     }
 
     /// When a browser that takes nothing is given up.

@@ -336,15 +336,6 @@ impl Session {
     pub fn on_timeout(&mut self, now: Time) {
         let due = |at: Option<Time>| at.is_some_and(|at| at <= now);
         self.cluster.send_size(now, false);
-        if due(self.message_until()) {
-            if self.wants_browser() {
-                let ending = Ending::new(Kind::ProtocolError, "a message was never finished");
-                self.end(ending, now);
-            } else {
-                // It may be us who keep it waiting.
-                self.browser.message_since = Some(now);
-            }
-        }
         match self.browser.state {
             browser::State::Lingering { until } if until <= now => self.browser.gone(),
             browser::State::Open if due(self.browser.slow_at()) => {
@@ -353,6 +344,15 @@ impl Session {
             }
             browser::State::Closing if due(self.browser.slow_at()) => self.browser.gone(),
             _ => {}
+        }
+        if due(self.message_until()) {
+            if self.wants_browser() {
+                let ending = Ending::new(Kind::ProtocolError, "a message was never finished");
+                self.end(ending, now);
+            } else {
+                // It may be us who keep it waiting.
+                self.browser.message_since = Some(now);
+            }
         }
         match self.cluster.state {
             cluster::State::StatusSeen { until } if until <= now => {
