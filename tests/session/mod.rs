@@ -42,11 +42,11 @@ pub(crate) fn frame(first: u8, payload: &[u8], key: Option<[u8; 4]>) -> Vec<u8> 
     match payload.len() {
         len @ 0..=125 => wire.push(mask_bit | u8::try_from(len).unwrap()),
         len @ 126..=0xffff => {
-            wire.push(mask_bit | 126);
+            wire.push(mask_bit | 0x7e);
             wire.extend_from_slice(&u16::try_from(len).unwrap().to_be_bytes());
         }
         len => {
-            wire.push(mask_bit | 127);
+            wire.push(mask_bit | 0x7f);
             wire.extend_from_slice(&(len as u64).to_be_bytes());
         }
     }
@@ -156,12 +156,12 @@ impl Rig {
     }
 
     /// One read of the browser's leg.
-    pub(crate) fn from_browser(&mut self, bytes: &[u8]) {
+    pub(crate) fn browser_sends(&mut self, bytes: &[u8]) {
         self.turn(|session, now| session.on_browser(&mut bytes.to_vec(), now));
     }
 
     /// One read of the cluster's leg.
-    pub(crate) fn from_cluster(&mut self, bytes: &[u8]) {
+    pub(crate) fn cluster_sends(&mut self, bytes: &[u8]) {
         self.turn(|session, now| session.on_cluster(&mut bytes.to_vec(), now));
     }
 

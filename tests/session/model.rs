@@ -123,7 +123,9 @@ impl Model {
             Dialect::Seed => {
                 let carry = &mut self.carry[usize::from(channel - 1)];
                 let mut text = String::new();
-                bytes.iter().for_each(|byte| read(carry, *byte, &mut text));
+                for byte in bytes {
+                    read(carry, *byte, &mut text);
+                }
                 if text.is_empty() {
                     return;
                 }

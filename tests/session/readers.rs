@@ -219,3 +219,37 @@ impl ClusterReader {
         rest
     }
 }
+
+/// Whether what was seen is the beginning of what was expected.
+pub(crate) trait Begins {
+    fn begins(&self, whole: &Self) -> bool;
+}
+
+impl Begins for Told {
+    fn begins(&self, whole: &Self) -> bool {
+        match (self, whole) {
+            (Self::Output(a, seen), Self::Output(b, all)) => a == b && all.starts_with(seen),
+            (Self::Text(seen), Self::Text(all)) => all.starts_with(&**seen),
+            (seen, all) => seen == all,
+        }
+    }
+}
+
+impl Begins for Sent {
+    fn begins(&self, whole: &Self) -> bool {
+        match (self, whole) {
+            (Self::Input(seen), Self::Input(all)) => all.starts_with(seen),
+            (seen, all) => seen == all,
+        }
+    }
+}
+
+/// What was seen is what was expected, or the beginning of it, cut anywhere.
+pub(crate) fn assert_prefix<T: Begins + PartialEq + std::fmt::Debug>(seen: &[T], expected: &[T]) {
+    let Some((last, before)) = seen.split_last() else { return };
+    let expects = (expected.last(), expected.len());
+    assert!(expected.len() >= seen.len(), "{last:?} is more than expected: {expects:?}");
+    assert_eq!(before, &expected[..before.len()], "{last:?}");
+    let whole = &expected[before.len()];
+    assert!(last.begins(whole), "{last:?} is not the beginning of {whole:?}");
+}

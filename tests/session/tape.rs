@@ -50,7 +50,7 @@ impl Random {
             match self.below(8) {
                 0 => bytes.extend_from_slice("é世😀".as_bytes()),
                 1 => bytes.push(self.next().to_le_bytes()[0]),
-                _ => bytes.extend_from_slice(&b"ls -l\r\n\x1b[1m"[..1 + self.below(10)]),
+                _ => bytes.extend_from_slice(&b"ls -l\r\n\x1b[1m"[..=self.below(10)]),
             }
         }
         bytes.truncate(len);
