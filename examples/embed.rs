@@ -7,13 +7,13 @@ use podwire::{Body, Clusters, Ending, Kind, Limits, Outcome, Own, Refusal, Targe
 use tokio::{net::TcpListener, sync::Notify, sync::mpsc};
 
 /// What this gateway knows.
-pub struct Gateway {
-    pub clusters: Clusters,
-    pub throw_out: Notify,
-    pub outcomes: mpsc::UnboundedSender<Outcome>,
+pub(crate) struct Gateway {
+    pub(crate) clusters: Clusters,
+    pub(crate) throw_out: Notify,
+    pub(crate) outcomes: mpsc::UnboundedSender<Outcome>,
 }
 
-pub async fn serve(listener: TcpListener, gateway: Arc<Gateway>) -> std::io::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, gateway: Arc<Gateway>) -> std::io::Result<()> {
     loop {
         let io = TokioIo::new(listener.accept().await?.0);
         let gateway = Arc::clone(&gateway);

@@ -16,7 +16,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
 
-use crate::exec::{Connector, Credential, Token};
+use crate::credential::{Credential, Token};
+use crate::exec::Connector;
 
 /// Where a pod finds its service account (`k8s.io/client-go/rest`, `InClusterConfig`).
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";

@@ -70,7 +70,9 @@ mod relay;
 mod accept;
 mod exec;
 mod read_ahead;
+mod target;
 
+mod credential;
 mod kubeconfig;
 
 pub mod config;
@@ -84,12 +86,14 @@ mod page;
 mod ui;
 
 pub use accept::{Body, BrowserIo, Refusal, Upgrade, accept};
-pub use exec::{ClusterIo, Connector, Credential, Target, Token};
+pub use credential::{Credential, Token};
+pub use exec::{ClusterIo, Connector};
 pub use kubeconfig::{Clusters, Own};
 pub use origin::Origin;
 pub use proto::ending::{Ending, Kind};
 pub use proto::session::{Limits, Outcome};
 pub use relay::{Browser, Cluster, refuse, relay};
 pub use route::Template;
+pub use target::Target;
 // The crates whose types stand in signatures.
 pub use {bytes, hyper, tokio};

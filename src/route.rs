@@ -7,9 +7,9 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-use crate::exec::Target;
 use crate::proto::channel::Size;
 use crate::proto::ending::{Ending, Kind};
+use crate::target::Target;
 
 /// The longest command, all words together. It travels in the request line of the API server.
 const COMMAND_MAX: usize = 32 * 1024;

@@ -25,13 +25,15 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::accept::{Body, Refusal, Upgrade, accept, offered};
 use crate::config::{Auth, Config};
-use crate::exec::{ClusterIo, Connector, Target, Token};
+use crate::credential::Token;
+use crate::exec::{ClusterIo, Connector};
 use crate::kubeconfig::Clusters;
 use crate::origin;
 use crate::proto::ending::{Ending, Kind};
 use crate::proto::session::Outcome;
 use crate::relay::{Browser, Cluster, refuse, relay};
 use crate::route::{self, Wanted};
+use crate::target::Target;
 
 /// For a request's head, and before it for TLS: a client that sends a byte now and then must not
 /// hold a connection for long.

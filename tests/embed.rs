@@ -2,7 +2,7 @@
 // A test that meets something impossible should stop loudly.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
-#[allow(dead_code, missing_docs, unreachable_pub)] // Its `main` is not called here.
+#[allow(dead_code)] // Its `main` is not called here.
 #[path = "../examples/embed.rs"]
 mod embed;
 

@@ -1,0 +1,290 @@
+//! The cluster's door: opens an exec WebSocket at an API server.
+//!
+//! One HTTP/1.1 GET (HTTP/2 cannot be upgraded), with a deadline for every step. What it must
+//! never know: browsers, and how one is answered.
+
+mod conversation;
+mod refused;
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONNECTION, HOST, HeaderMap, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE, USER_AGENT,
+};
+use hyper::http::request::Builder as RequestBuilder;
+use hyper::{Request, StatusCode, Uri};
+use hyper_rustls::{
+    DefaultServerNameResolver, FixedServerNameResolver, HttpsConnector, ResolveServerName,
+};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use serde::Deserialize;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use self::conversation::{Conversation, Dial, HttpIo};
+use self::refused::Refused;
+use crate::credential::{Credential, Token};
+use crate::proto::channel::Subprotocol;
+use crate::proto::ending::{Ending, Kind};
+use crate::proto::message::Place;
+use crate::relay::Cluster;
+use crate::target::Target;
+
+/// The most that is read of a pod: etcd keeps nothing above 1.5 MiB.
+const POD_MAX: usize = 2 * 1024 * 1024;
+
+/// One cluster's API server, and how to talk to it. Cheap to clone; clones share the TLS
+/// configuration and its session tickets.
+#[derive(Clone)]
+pub struct Connector {
+    /// The cluster's name, as the browser is told it.
+    name: Arc<str>,
+    /// Scheme and authority.
+    server: Uri,
+    /// The server URL's path, without a slash at its end.
+    prefix: Arc<str>,
+    https: HttpsConnector<Dial>,
+    own: Credential,
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Connector({} at {})", self.name, self.server)
+    }
+}
+
+/// The connection to a cluster.
+pub type ClusterIo = TokioIo<HttpIo>;
+
+impl Connector {
+    /// An API server under this URL, which may have a path. `tls` must offer no ALPN protocol, or
+    /// `http/1.1` only. `server_name` is verified instead of the URL's host, if given.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the URL or the name, in one sentence.
+    pub fn new(
+        name: &str,
+        url: &str,
+        tls: Arc<ClientConfig>,
+        server_name: Option<&str>,
+        own: Credential,
+    ) -> Result<Self, String> {
+        let uri: Uri = url.parse().map_err(|error| format!("{url}: {error}"))?;
+        let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            return Err(format!("{url}: not an address such as https://host:6443"));
+        };
+        if scheme != "https" && !(scheme == "http" && is_loopback(authority.host())) {
+            return Err(format!("{url}: only https, or http on loopback"));
+        }
+        let resolver: Arc<dyn ResolveServerName + Send + Sync> = match server_name {
+            None => Arc::new(DefaultServerNameResolver::default()),
+            Some(name) => match ServerName::try_from(name.to_owned()) {
+                Ok(name) => Arc::new(FixedServerNameResolver::new(name)),
+                Err(error) => return Err(format!("{name}: {error}")),
+            },
+        };
+        let https = HttpsConnector::new(Dial, tls, false, resolver);
+        let prefix = uri.path().trim_end_matches('/').into();
+        Ok(Self { name: name.into(), server: uri, prefix, https, own })
+    }
+
+    /// Runs the target's command, as whoever the token stands for or else with the connector's own
+    /// credential, and gives the cluster's end of the session.
+    ///
+    /// `v5.channel.k8s.io` and v4 are offered; a server that refuses both with an empty 403 is
+    /// asked once more with the oldest version, which every server knows.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no session, as an [`Ending`]: within 10 s for the connection, 30 s for the
+    /// head of the response and 5 s for the body of a refusal; twice as long where a second
+    /// request is needed.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future closes the connection. A process that was started already lives on.
+    pub async fn open(
+        &self,
+        target: &Target,
+        token: Option<&Token>,
+    ) -> Result<Cluster<ClusterIo>, Ending> {
+        let own = if token.is_none() { self.own.token()? } else { None };
+        let (token, is_own) = (token.or(own.as_ref()), token.is_none());
+        let mut container = target.container.clone();
+        let mut offer = Subprotocol::OFFER;
+        let refused = |refused: Refused| refused.ending(is_own);
+        for _ in 0..3 {
+            // The futures of the handshakes are kilobytes, and gone when the session begins.
+            match Box::pin(self.attempt(target, container.as_deref(), offer, token)).await? {
+                Answer::Open(io, early, subprotocol) => {
+                    return Ok(Cluster {
+                        io: TokioIo::new(*io),
+                        early,
+                        subprotocol,
+                        place: self.place(target, container, subprotocol),
+                        stdin: target.stdin,
+                        size: target.size.filter(|_| target.tty),
+                    });
+                }
+                Answer::Refused(answer)
+                    if answer.is_about_subprotocol() && offer != Subprotocol::LAST_RESORT =>
+                {
+                    offer = Subprotocol::LAST_RESORT;
+                }
+                Answer::Refused(answer)
+                    if answer.wants_container() && target.find_container && container.is_none() =>
+                {
+                    let found = Box::pin(self.find_container(target, token)).await;
+                    container = Some(found.ok_or_else(|| refused(answer))?);
+                }
+                Answer::Refused(answer) => return Err(refused(answer)),
+            }
+        }
+        Err(Ending::new(Kind::ClusterProtocol, "the cluster refused three requests in a row"))
+    }
+
+    fn place(&self, target: &Target, container: Option<String>, subprotocol: Subprotocol) -> Place {
+        Place {
+            session: target.session.clone(),
+            protocol: subprotocol.name(),
+            cluster: self.name.as_ref().to_owned(),
+            namespace: target.namespace.clone(),
+            pod: target.pod.clone(),
+            container,
+            tty: target.tty,
+        }
+    }
+
+    async fn attempt(
+        &self,
+        target: &Target,
+        container: Option<&str>,
+        offer: &'static str,
+        token: Option<&Token>,
+    ) -> Result<Answer, Ending> {
+        let key = generate_key();
+        let request = self
+            .request(&target.exec_path(container), token, &target.session)
+            .header(CONNECTION, "Upgrade")
+            .header(UPGRADE, "websocket")
+            .header(SEC_WEBSOCKET_VERSION, "13")
+            .header(SEC_WEBSOCKET_KEY, &key)
+            // In one line: the API server reads no second one.
+            .header(SEC_WEBSOCKET_PROTOCOL, offer);
+        let answer = self.send(request).await?;
+        if answer.response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(Answer::Refused(Refused::read(answer).await));
+        }
+        let subprotocol = check_handshake(answer.response.headers(), &key, offer)?;
+        let (io, early) = answer.into_upgraded().await?;
+        Ok(Answer::Open(Box::new(io), early, subprotocol))
+    }
+
+    /// A request that is built from nothing: no header of a caller's ever gets into it.
+    fn request(&self, path: &str, token: Option<&Token>, session: &str) -> RequestBuilder {
+        let host = self.server.authority().map_or("", |authority| authority.as_str());
+        let mut request = Request::get(format!("{}{path}", self.prefix))
+            .header(HOST, host)
+            .header(USER_AGENT, concat!("podwire/", env!("CARGO_PKG_VERSION")))
+            .header("audit-id", session);
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, token.header());
+        }
+        request
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Conversation, Ending> {
+        let request = request
+            .body(Empty::new())
+            .map_err(|error| Ending::new(Kind::Internal, format!("no such request: {error}")))?;
+        Conversation::begin(self.https.clone(), self.server.clone(), request).await
+    }
+
+    /// The container that kubectl would choose, if the pod may be read.
+    async fn find_container(&self, target: &Target, token: Option<&Token>) -> Option<String> {
+        let request = self
+            .request(&target.pod_path(), token, &target.session)
+            .header(ACCEPT, "application/json");
+        let answer = self.send(request).await.ok()?;
+        if answer.response.status() != StatusCode::OK {
+            return None;
+        }
+        let pod: Pod = serde_json::from_slice(&answer.body(POD_MAX).await).ok()?;
+        let names: Vec<String> = pod.spec.containers.into_iter().map(|it| it.name).collect();
+        let annotated = pod.metadata.annotations.default_container;
+        annotated.filter(|name| names.contains(name)).or_else(|| names.into_iter().next())
+    }
+}
+
+enum Answer {
+    Open(Box<HttpIo>, Bytes, Subprotocol),
+    Refused(Refused),
+}
+
+/// Exactly the accept value of RFC 6455 section 4.2.2, and exactly one of the offered
+/// subprotocols. `Connection` may be a list, because proxies make it one.
+fn check_handshake(headers: &HeaderMap, key: &str, offer: &str) -> Result<Subprotocol, Ending> {
+    let broken = |message: &'static str| Ending::new(Kind::ClusterProtocol, message);
+    let says = |name, word: &str| {
+        let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
+        lines.flat_map(|line| line.split(',')).any(|it| it.trim().eq_ignore_ascii_case(word))
+    };
+    if !says(UPGRADE, "websocket") || !says(CONNECTION, "upgrade") {
+        return Err(broken("the cluster switched to something that is no WebSocket"));
+    }
+    let accepts = headers.get_all(SEC_WEBSOCKET_ACCEPT);
+    if !accepts.iter().eq([derive_accept_key(key.as_bytes()).as_str()]) {
+        return Err(broken("the cluster's Sec-WebSocket-Accept is wrong"));
+    }
+    let mut chosen = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+    match (chosen.next().and_then(|name| name.to_str().ok()), chosen.next()) {
+        (Some(name), None) if offer.split(", ").any(|offered| offered == name) => {
+            Subprotocol::from_name(name).ok_or_else(|| broken("no such subprotocol"))
+        }
+        (None | Some(""), None) => Err(broken("the cluster chose no subprotocol")),
+        _ => Err(broken("the cluster chose a subprotocol that was not offered")),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+}
+
+/// The part of a pod that tells its containers.
+#[derive(Deserialize)]
+struct Pod {
+    #[serde(default)]
+    metadata: PodMetadata,
+    spec: PodSpec,
+}
+
+#[derive(Default, Deserialize)]
+struct PodMetadata {
+    #[serde(default)]
+    annotations: PodAnnotations,
+}
+
+#[derive(Default, Deserialize)]
+struct PodAnnotations {
+    /// The annotation by which kubectl chooses, too.
+    #[serde(rename = "kubectl.kubernetes.io/default-container")]
+    default_container: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct PodSpec {
+    containers: Vec<PodContainer>,
+}
+
+#[derive(Deserialize)]
+struct PodContainer {
+    name: String,
+}

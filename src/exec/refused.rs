@@ -1,0 +1,103 @@
+//! Answers of an API server that are not 101, and the endings they come to.
+
+use hyper::StatusCode;
+use serde::Deserialize;
+
+use super::conversation::Conversation;
+use crate::proto::ending::{Ending, Kind};
+
+/// The most that is read of a refusal, as client-go does it.
+const BODY_MAX: usize = 64 * 1024;
+
+/// An answer that is not 101.
+pub(super) struct Refused {
+    status: StatusCode,
+    /// The server's sentence, or an empty one.
+    message: String,
+    /// Whether the server said it in JSON. Errors of the kubelet and of proxies are text.
+    is_status: bool,
+    is_empty: bool,
+}
+
+#[derive(Deserialize)]
+struct StatusBody {
+    message: String,
+}
+
+impl Refused {
+    /// Reads what there is to read.
+    pub(super) async fn read(answer: Conversation) -> Self {
+        let status = answer.response.status();
+        let body = answer.body(BODY_MAX).await;
+        let json: Option<StatusBody> = serde_json::from_slice(&body).ok();
+        let is_status = json.is_some();
+        let message = json.map_or_else(|| readable(&body), |json| json.message);
+        Self { status, message, is_status, is_empty: body.is_empty() }
+    }
+
+    /// A 403 without a word means that none of the subprotocols offered is known
+    /// (`golang.org/x/net/websocket`, recorded as `unknown_subprotocol`).
+    pub(super) fn is_about_subprotocol(&self) -> bool {
+        self.status == StatusCode::FORBIDDEN && self.is_empty
+    }
+
+    pub(super) fn wants_container(&self) -> bool {
+        self.status == StatusCode::BAD_REQUEST
+            && self.message.starts_with("a container name must be specified")
+    }
+
+    /// `is_own` tells whose credential it was: a caller cannot mend ours.
+    pub(super) fn ending(&self, is_own: bool) -> Ending {
+        let kind = match self.status.as_u16() {
+            400 if self.message.contains("Upgrade request required") => {
+                let message = "a proxy on the way to the cluster strips the Upgrade header";
+                return Ending::new(Kind::ClusterProtocol, message);
+            }
+            400 => match Kind::of_failure(&self.message) {
+                Kind::NotFound => Kind::NotFound,
+                _ => Kind::BadRequest,
+            },
+            401 if is_own => {
+                let message = "the cluster refuses the relay's own credential";
+                return Ending::new(Kind::ClusterProtocol, message);
+            }
+            401 => Kind::Unauthorized,
+            403 => return self.forbidden(),
+            404 => Kind::NotFound,
+            429 => Kind::Limit,
+            500..=599 => match Kind::of_failure(&self.message) {
+                Kind::NotFound => Kind::NotFound,
+                _ => Kind::ClusterUnreachable,
+            },
+            _ => Kind::ClusterProtocol,
+        };
+        Ending::new(kind, self.sentence())
+    }
+
+    fn forbidden(&self) -> Ending {
+        if self.is_about_subprotocol() {
+            let message = "the cluster knows none of the subprotocols offered";
+            return Ending::new(Kind::ClusterProtocol, message);
+        }
+        // From 1.35 on the second verb is needed and its lack is not named.
+        let hint = "exec needs the verbs get and create on pods/exec";
+        Ending::new(Kind::Forbidden, format!("{} ({hint})", self.sentence().trim_end()))
+    }
+
+    fn sentence(&self) -> String {
+        if self.message.is_empty() || self.status.is_redirection() {
+            format!("the cluster answered {}", self.status)
+        } else if self.is_status {
+            self.message.clone()
+        } else {
+            format!("the cluster answered {}: {}", self.status, self.message)
+        }
+    }
+}
+
+/// The text of a body that is not JSON, unless it is a page made for people with a browser.
+fn readable(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let text = text.trim();
+    if text.starts_with('<') { String::new() } else { text.to_owned() }
+}
