@@ -240,3 +240,14 @@ fn last_words_are_offered_even_when_everything_is_due_at_once() {
     assert_eq!(outcome.ending.kind, Kind::SlowBrowser);
     assert_eq!(rig.browser.close().map(|(code, _)| code), Some(4408));
 }
+
+/// On the oldest subprotocol a normal close means that the process ended; it still did when it
+/// stood behind a broken frame, but only if both came in one read.
+#[test]
+fn a_close_behind_a_broken_frame_says_nothing_about_the_process() {
+    let mut options = options(Dialect::V1, true);
+    options.subprotocol = Subprotocol::V1;
+    let mut rig = Rig::new(options);
+    rig.cluster_sends(&[frame(0x81, b"\x01text", None), cluster_close(1000)].concat());
+    assert_eq!(rig.finish().process, Process::Unknown);
+}

@@ -464,6 +464,8 @@ impl Session {
 
     fn on_cluster_event(&mut self, event: Event<'_>, now: Time) {
         match event {
+            // It was given up in the middle of a read: what comes behind that is not believed.
+            _ if self.cluster.state == cluster::State::Gone => {}
             Event::Close(code) => self.conclude(End::Close(code), now),
             Event::Ping(payload) => self.cluster.pong(payload.as_slice()),
             Event::Pong(_) => {}
