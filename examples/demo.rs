@@ -10,7 +10,8 @@ use std::path::Path;
 
 use fake_cluster::{FakeCluster, Options};
 use podwire::config::{Command, parse};
-use podwire::server::{Listener, serve};
+use podwire::listener::Listener;
+use podwire::server::serve;
 use podwire::{Clusters, Own};
 
 fn main() -> Result<(), Box<dyn Error>> {

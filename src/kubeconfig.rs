@@ -55,6 +55,32 @@ impl Clusters {
         &self.source
     }
 
+    /// The clusters of a named kubeconfig, else the pod's own, else those of `$KUBECONFIG`, else
+    /// those of the usual file. `context` and `others` are as in [`Clusters::from_kubeconfig`].
+    ///
+    /// # Errors
+    ///
+    /// What is wrong and what to do about it, in one sentence.
+    pub fn find(
+        kubeconfig: Option<&Path>,
+        context: Option<&str>,
+        others: &[String],
+        own: Own,
+    ) -> Result<Self, String> {
+        if kubeconfig.is_none()
+            && let Some(clusters) = Self::in_cluster(own)
+        {
+            return clusters;
+        }
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let usual = || set("HOME").map(|home| PathBuf::from(home).join(".kube/config"));
+        let path = kubeconfig.map(Path::to_owned).or_else(|| set("KUBECONFIG").map(PathBuf::from));
+        match path.or_else(usual) {
+            Some(path) => Self::from_kubeconfig(&path, context, others, own),
+            None => Err("no kubeconfig: name one with --kubeconfig".to_owned()),
+        }
+    }
+
     /// The cluster that this pod runs in, under the name `in-cluster`; nothing if this is no pod.
     ///
     /// # Errors

@@ -10,8 +10,8 @@
 //!
 //! The modules in reading order: [`proto`] is what is true without a network, bytes in and bytes
 //! out; [`relay()`] is the one loop over two connections; [`accept()`] is the browser's door and
-//! [`Connector::open`] the cluster's; [`Clusters`] knows where clusters are. [`server`] and
-//! [`config`] are the program, which is only the library's first user.
+//! [`Connector::open`] the cluster's; [`Clusters`] knows where clusters are. [`server`],
+//! [`config`] and [`listener`] are the program, which is only the library's first user.
 //!
 //! # What holds
 //!
@@ -75,10 +75,13 @@ mod target;
 mod credential;
 mod kubeconfig;
 
+mod caller;
 pub mod config;
+pub mod listener;
 mod origin;
 mod route;
 pub mod server;
+mod shell;
 
 #[cfg(feature = "ui")]
 mod page;

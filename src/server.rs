@@ -5,34 +5,32 @@
 //! [`Connector::open`] and [`crate::relay()`]. What it must never know: frames, channels.
 
 use std::convert::Infallible;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, HeaderMap};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use crate::accept::{Body, Refusal, Upgrade, accept, offered};
+use crate::accept::{Body, Refusal, Upgrade, accept};
+use crate::caller;
 use crate::config::{Auth, Config};
 use crate::credential::Token;
 use crate::exec::{ClusterIo, Connector};
 use crate::kubeconfig::Clusters;
+use crate::listener::Listener;
 use crate::origin;
 use crate::proto::ending::{Ending, Kind};
 use crate::proto::session::Outcome;
 use crate::relay::{Browser, Cluster, refuse, relay};
-use crate::route::{self, Wanted};
+use crate::route;
+use crate::shell;
 use crate::target::Target;
 
 /// For a request's head, and before it for TLS: a client that sends a byte now and then must not
@@ -46,19 +44,6 @@ const FIELDS_MAX: usize = 100;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// For all sessions to end after a signal; Kubernetes kills after 30 s.
 const DRAIN_TIME: Duration = Duration::from_secs(22);
-/// How the token travels in a browser, which cannot set headers
-/// (`k8s.io/apiserver/pkg/authentication/request/websocket`).
-const BEARER_SUBPROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
-
-/// A socket that browsers connect to.
-#[derive(Debug)]
-pub enum Listener {
-    /// TCP.
-    Tcp(TcpListener),
-    /// A Unix socket.
-    Unix(UnixListener),
-}
-
 /// Everything that all sessions share.
 #[derive(Debug)]
 struct Shared {
@@ -208,9 +193,9 @@ async fn respond(
         return Err(no_such_address().into());
     }
     let (response, upgrade) = accept(request)?;
-    let token = credential(config, request.headers())?;
+    let token = caller::token(config, request.headers())?;
     let mut wanted = wanted?.ok_or_else(no_such_address)?;
-    put_shell(config, &mut wanted)?;
+    shell::put_shell(config, &mut wanted)?;
     let opened = match shared.clusters.get(wanted.cluster.as_deref()) {
         None => Err(Ending::new(Kind::NotFound, "no such cluster")),
         Some(connector) => open(shared, connector.clone(), wanted.target, token).await,
@@ -227,77 +212,6 @@ async fn respond(
         }
         Err(ending) => Err(ending.into()),
     }
-}
-
-/// Who the caller is, and whether a foreign page may have made a browser ask.
-fn credential(config: &Config, headers: &HeaderMap) -> Result<Option<Token>, Ending> {
-    let scheme = if config.tls.is_some() { "https" } else { "http" };
-    let same_origin = || origin::check(headers, scheme, &config.allow_origin);
-    match config.auth {
-        Auth::Own => same_origin().map(|()| None),
-        Auth::Passthrough => {
-            // No page can have a token that is not its own, so any origin may bring one this way.
-            if let Some(token) = subprotocol_token(headers)? {
-                return Ok(Some(token));
-            }
-            same_origin()?;
-            let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-            let token = header.and_then(|value| {
-                let (scheme, token) = value.split_once(' ')?;
-                scheme.eq_ignore_ascii_case("bearer").then(|| Token::new(token)).flatten()
-            });
-            token.map(Some).ok_or_else(|| {
-                Ending::new(
-                    Kind::Unauthorized,
-                    "a bearer token is needed: in the Authorization header, or as the subprotocol \
-                     base64url.bearer.authorization.k8s.io.TOKEN",
-                )
-            })
-        }
-    }
-}
-
-/// The token among the offered subprotocols, by Kubernetes' rules: exactly one, base64url without
-/// padding, and never alone.
-fn subprotocol_token(headers: &HeaderMap) -> Result<Option<Token>, Ending> {
-    let wrong = |message: &'static str| Ending::new(Kind::Unauthorized, message);
-    let mut tokens = offered(headers).filter_map(|name| name.strip_prefix(BEARER_SUBPROTOCOL));
-    let Some(encoded) = tokens.next() else { return Ok(None) };
-    if tokens.next().is_some() {
-        return Err(wrong("two bearer subprotocols are offered"));
-    }
-    if offered(headers).count() < 2 {
-        return Err(wrong("a bearer subprotocol needs another one beside it, such as podwire.v1"));
-    }
-    let decoded = URL_SAFE_NO_PAD.decode(encoded).ok().and_then(|it| String::from_utf8(it).ok());
-    let token = decoded.and_then(|text| Token::new(&text));
-    token.map(Some).ok_or_else(|| wrong("the bearer subprotocol is not base64url"))
-}
-
-/// Without a command a shell is wanted: one `sh -c` that finds the best, or the one that was
-/// named, and becomes it. The session's id in its environment is how it is found again.
-fn put_shell(config: &Config, wanted: &mut Wanted) -> Result<(), Ending> {
-    if !wanted.target.command.is_empty() {
-        if config.no_command {
-            return Err(Ending::new(Kind::Forbidden, "free commands are switched off"));
-        }
-        return Ok(());
-    }
-    let shells = &config.shells;
-    let exec = match wanted.shell.as_deref().unwrap_or("auto") {
-        "auto" => format!(
-            "for s in {}; do command -v \"$s\" >/dev/null 2>&1 && exec \"$s\"; done; exec sh",
-            shells.join(" ")
-        ),
-        name if shells.iter().any(|shell| shell == name) => format!("exec {name}"),
-        _ => return Err(Ending::new(Kind::BadRequest, "shell names none of --shells")),
-    };
-    let session = &wanted.target.session;
-    let script = format!(
-        "TERM=xterm-256color PODWIRE_SESSION={session}; export TERM PODWIRE_SESSION; {exec}"
-    );
-    wanted.target.command = vec!["sh".to_owned(), "-c".to_owned(), script];
-    Ok(())
 }
 
 /// Opens the cluster's leg in a task of its own: if the browser leaves meanwhile, the process may
@@ -379,42 +293,4 @@ async fn drain(mut stopping: watch::Receiver<bool>) -> Ending {
     // An error means that the sender is gone, which is a stop, too.
     let _ = stopping.wait_for(|stopping| *stopping).await;
     Ending::new(Kind::Drain, "the relay is being stopped")
-}
-
-impl Listener {
-    /// Binds the configured address. A Unix socket is only for its owner (mode 0600); one that
-    /// an earlier run left behind is replaced.
-    ///
-    /// # Errors
-    ///
-    /// What the system says.
-    pub async fn bind(config: &Config) -> io::Result<Self> {
-        match &config.listen {
-            crate::config::Listen::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
-            crate::config::Listen::Unix(path) => {
-                use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-                if std::fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket()) {
-                    std::fs::remove_file(path)?;
-                }
-                let listener = UnixListener::bind(path)?;
-                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-                Ok(Self::Unix(listener))
-            }
-        }
-    }
-
-    /// The bound address as a URL.
-    pub fn url(&self, config: &Config) -> String {
-        let scheme = if config.tls.is_some() { "https" } else { "http" };
-        match self {
-            Self::Tcp(tcp) => match tcp.local_addr() {
-                Ok(address) => format!("{scheme}://{address}{}", config.base_path),
-                Err(error) => format!("{scheme}://?{error}"),
-            },
-            Self::Unix(_) => match &config.listen {
-                crate::config::Listen::Unix(path) => format!("unix:{}", path.display()),
-                crate::config::Listen::Tcp(address) => format!("{scheme}://{address}"),
-            },
-        }
-    }
 }

@@ -1,0 +1,78 @@
+//! The socket that browsers connect to, and the TLS they may speak there.
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_rustls::TlsAcceptor;
+
+use crate::config::{Config, Listen};
+
+/// A socket that browsers connect to.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A Unix socket.
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// Binds the configured address. A Unix socket is only for its owner (mode 0600); one that
+    /// an earlier run left behind is replaced.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub async fn bind(config: &Config) -> io::Result<Self> {
+        match &config.listen {
+            Listen::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
+            Listen::Unix(path) => {
+                if std::fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket()) {
+                    std::fs::remove_file(path)?;
+                }
+                let listener = UnixListener::bind(path)?;
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+                Ok(Self::Unix(listener))
+            }
+        }
+    }
+
+    /// The bound address as a URL.
+    pub fn url(&self, config: &Config) -> String {
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        match self {
+            Self::Tcp(tcp) => match tcp.local_addr() {
+                Ok(address) => format!("{scheme}://{address}{}", config.base_path),
+                Err(error) => format!("{scheme}://?{error}"),
+            },
+            Self::Unix(_) => match &config.listen {
+                Listen::Unix(path) => format!("unix:{}", path.display()),
+                Listen::Tcp(address) => format!("{scheme}://{address}"),
+            },
+        }
+    }
+}
+
+/// What browsers speak to this listener besides plain HTTP: the configured certificate, if any.
+///
+/// # Errors
+///
+/// The flag and what is wrong with its file, in one sentence.
+pub fn tls(config: &Config) -> Result<Option<TlsAcceptor>, String> {
+    let Some((chain, key)) = &config.tls else { return Ok(None) };
+    let wrong = |flag: &str, error: &dyn std::fmt::Display| format!("--tls-{flag}: {error}");
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(chain).and_then(Iterator::collect);
+    let chain = chain.map_err(|error| wrong("cert", &error))?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong("key", &error))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|it| it.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(|error| wrong("cert", &error))?;
+    Ok(Some(TlsAcceptor::from(Arc::new(config))))
+}
