@@ -344,6 +344,11 @@ impl Run {
         let outcome = self.rig.session.outcome().unwrap();
         let ending = &outcome.ending;
         let expected = self.model.ended.unwrap();
+            eprintln!(
+                "{:?} {:?} {:?} {outcome:?} {:?}",
+                self.options.subprotocol, self.model.status, self.model.cluster, self.rig.session
+            );
+        }
         let came = Expect {
             kind: ending.kind,
             exit_code: ending.exit_code,

@@ -65,7 +65,10 @@ fn cut_frame(buffer: &mut Vec<u8>) -> Option<(u8, Vec<u8>, bool)> {
         at += 4;
     }
     let payload = buffer.get(at..at + len)?;
-    let payload = payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
+    let mut payload = payload.to_vec();
+    if masked {
+        payload.iter_mut().zip(key.iter().cycle()).for_each(|(byte, key)| *byte ^= key);
+    }
     buffer.drain(..at + len);
     assert_eq!(first & 0xf0, 0x80, "every frame is whole and has no reserved bit");
     Some((first & 0x0f, payload, masked))
