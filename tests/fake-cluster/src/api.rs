@@ -83,7 +83,9 @@ pub(crate) fn answer(request: &Request, user: &User, behaviour: &Behaviour) -> R
             let items = if path == "/api" { core_discovery() } else { json!([]) };
             let list = json!({"kind": "APIGroupDiscoveryList",
                 "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items});
-            Response::typed(request, 200, AGGREGATED, list.to_string()).with("Vary", "Accept")
+            let mut response = Response::typed(request, 200, AGGREGATED, list.to_string());
+            response.headers.retain(|(name, _)| *name != "Cache-Control");
+            response.with("Cache-Control", "public").with("Vary", "Accept")
         }
         ("GET", "/api") => ok(
             request,

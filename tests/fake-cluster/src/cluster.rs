@@ -5,6 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -27,6 +28,8 @@ use crate::seen::{Seen, Session};
 
 /// As many connections may wait as a bench opens at once.
 const BACKLOG: u32 = 4096;
+
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// How a cluster is started.
 #[derive(Clone, Debug)]
@@ -99,16 +102,12 @@ impl Cluster {
         (MARK, self.id.clone())
     }
 
-    /// The programs of the container `side`.
-    pub(crate) fn side_bin(&self) -> PathBuf {
-        self.folder().join("bin")
-    }
-
     pub(crate) fn container(&self, name: &str, pod: &str) -> Result<Container, String> {
         exec::container_of(self, name, pod)
     }
 
-    fn folder(&self) -> PathBuf {
+    /// Where the containers keep what is theirs alone.
+    pub(crate) fn folder(&self) -> PathBuf {
         std::env::temp_dir().join(format!("fake-cluster-{}", self.id))
     }
 
@@ -264,7 +263,7 @@ impl Drop for FakeCluster {
         self.accepting.abort();
         self.cluster.stop.send_replace(true);
         self.cluster.alive.kill_all(&self.cluster.id);
-        // It exists only if `side` was used.
+        // It exists only if something was started.
         let _ = std::fs::remove_dir_all(self.cluster.folder());
     }
 }
@@ -294,7 +293,7 @@ async fn accept(cluster: Arc<Cluster>, listener: TcpListener) {
     loop {
         let Ok((tcp, _)) = listener.accept().await else {
             // Out of descriptors, most likely: let others end first.
-            tokio::task::yield_now().await;
+            tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
             continue;
         };
         cluster.seen.note(|state| state.connections += 1);

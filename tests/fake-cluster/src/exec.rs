@@ -306,9 +306,15 @@ pub(crate) async fn open(
 /// A container of a pod, ready to find programs in.
 pub(crate) fn container_of(cluster: &Cluster, name: &str, pod: &str) -> Result<Container, String> {
     let mark = cluster.mark();
+    // Nobody's own: a shell must not read this machine's settings or write to its history.
+    let home = cluster.folder().join("home");
+    let failed = |error| format!("failed to set up the container: {error}");
+    std::fs::create_dir_all(&home).map_err(failed)?;
     match name {
-        "side" => Container::side(mark, pod, &cluster.side_bin())
-            .map_err(|error| format!("failed to set up the container: {error}")),
-        _ => Ok(Container::main(mark, pod)),
+        "side" => {
+            let bin = cluster.folder().join("bin");
+            Container::side(mark, pod, home, &bin).map_err(failed)
+        }
+        _ => Ok(Container::main(mark, pod, home)),
     }
 }

@@ -108,12 +108,14 @@ pub(crate) struct Container {
     hidden: &'static [&'static str],
     mark: (&'static str, String),
     hostname: String,
+    home: PathBuf,
 }
 
 impl Container {
     /// A container with all of the host's programs.
-    pub(crate) fn main(mark: (&'static str, String), pod: &str) -> Container {
-        Container { path: PATH.to_owned(), hidden: &[], mark, hostname: pod.to_owned() }
+    pub(crate) fn main(mark: (&'static str, String), pod: &str, home: PathBuf) -> Container {
+        let (path, hostname) = (PATH.to_owned(), pod.to_owned());
+        Container { path, hidden: &[], mark, hostname, home }
     }
 
     /// A container with `sh` only. `bin` is filled with links, so that a shell inside finds no
@@ -121,6 +123,7 @@ impl Container {
     pub(crate) fn side(
         mark: (&'static str, String),
         pod: &str,
+        home: PathBuf,
         bin: &Path,
     ) -> io::Result<Container> {
         if !bin.exists() {
@@ -133,7 +136,7 @@ impl Container {
             }
         }
         let path = bin.to_string_lossy().into_owned();
-        Ok(Container { path, hidden: &MISSING_IN_SIDE, mark, hostname: pod.to_owned() })
+        Ok(Container { path, hidden: &MISSING_IN_SIDE, mark, hostname: pod.to_owned(), home })
     }
 
     /// Finds the program as runc does, with its errors: recordings `command_not_found` and
@@ -201,7 +204,7 @@ pub(crate) fn start(plan: &Plan, container: &Container) -> Result<Process, Strin
         .env_clear()
         .env("PATH", &container.path)
         .env("HOSTNAME", &container.hostname)
-        .env("HOME", "/root")
+        .env("HOME", &container.home)
         .env("LANG", "C.UTF-8")
         .env(container.mark.0, &container.mark.1);
     let started = if plan.tty { in_terminal(command) } else { on_pipes(command, plan) };

@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::format_push_string,
+    dead_code,
     missing_docs,
     non_snake_case,
     unreachable_pub,

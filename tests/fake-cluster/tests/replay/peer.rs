@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fake_cluster::FakeCluster;
+use fake_cluster::{ClientIdentity, FakeCluster};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -41,15 +41,30 @@ pub async fn soon<T>(what: &str, wait: impl Future<Output = T>) -> T {
 
 impl Peer {
     pub async fn connect(cluster: &FakeCluster) -> Peer {
+        Peer::connect_as(cluster, None, b"http/1.1").await
+    }
+
+    pub async fn connect_as(
+        cluster: &FakeCluster,
+        identity: Option<&ClientIdentity>,
+        alpn: &[u8],
+    ) -> Peer {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(cluster.ca_pem().as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        let config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            .with_root_certificates(roots);
+        let mut config = match identity {
+            None => config.with_no_client_auth(),
+            Some(identity) => {
+                let chain = CertificateDer::from_pem_slice(identity.certificate_pem.as_bytes());
+                let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes());
+                config.with_client_auth_cert(vec![chain.unwrap()], key.unwrap()).unwrap()
+            }
+        };
+        config.alpn_protocols = vec![alpn.to_vec()];
         let tcp = TcpStream::connect(cluster.addr()).await.unwrap();
         tcp.set_nodelay(true).unwrap();
         let name = ServerName::from(cluster.addr().ip());
