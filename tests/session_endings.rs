@@ -9,6 +9,8 @@
 
 mod session;
 
+use std::slice;
+
 use podwire::proto::channel::Subprotocol;
 use podwire::proto::ending::{Ending, Kind};
 use podwire::proto::message::Dialect;
@@ -47,7 +49,7 @@ fn an_exit_is_told_with_the_code_of_the_status_and_no_other() {
         odd(br#"{"status":"Failure","reason":"NonZeroExitCode"}"#),
         odd(b"{}"),
         odd(&SUCCESS[..30]),
-        odd(&[b"{\"status\":\"", &[b'x'; 900_000][..], b"\"}"].concat()),
+        odd(&[&b"{\"status\":\""[..], &vec![b'x'; 900_000], b"\"}"].concat()),
         Row::new("P10 split", vec![says(&[&status(front), &status(back), &end])]),
         Row::new("P10 two", vec![says(&[&status(&exit_status("3")), &status(SUCCESS), &end])])
             .exits(3),
@@ -104,7 +106,9 @@ fn the_oldest_subprotocol_has_ends_but_no_codes() {
         .ends(Kind::Failed)
         .process(Process::Ended(None))
         .says("no such file");
-    [exit, failure].map(|row| row.on(Subprotocol::V1).check());
+    for row in [exit, failure] {
+        row.on(Subprotocol::V1).check();
+    }
 }
 
 #[test]
@@ -119,7 +123,9 @@ fn failures_after_the_handshake_are_sorted_and_their_prefix_is_shown_once() {
         failure("error dialing backend: refused").ends(Kind::ClusterUnreachable),
         failure("unable to upgrade connection: container not found").ends(Kind::NotFound),
     ];
-    rows.map(|row| row.process(ended).check());
+    for row in rows {
+        row.process(ended).check();
+    }
     let message = internal_error("Internal error occurred: x");
     let mut rig = session::Rig::new(session::options(Dialect::V1, true));
     rig.cluster_sends(&[status(&message), cluster_close(1000)].concat());
@@ -165,8 +171,14 @@ fn a_browser_that_leaves_hangs_the_process_up_in_the_way_of_its_place() {
             .on(Subprotocol::V4)
             .sent(vec![Sent::Input(b"vi\x03\x04".to_vec()), close.clone()]),
         closed("pipe").without_terminal().sent(sent(&[Sent::CloseInput, close.clone()])),
-        closed("v4 pipe").without_terminal().on(Subprotocol::V4).sent(sent(&[close.clone()])),
-        closed("v1 pipe").without_terminal().on(Subprotocol::V1).sent(sent(&[close.clone()])),
+        closed("v4 pipe")
+            .without_terminal()
+            .on(Subprotocol::V4)
+            .sent(sent(slice::from_ref(&close))),
+        closed("v1 pipe")
+            .without_terminal()
+            .on(Subprotocol::V1)
+            .sent(sent(slice::from_ref(&close))),
         closed("no input").without_input().sent(vec![close.clone()]),
         Row::new("lost", vec![BrowserEnds]).ends(Kind::BrowserLost).sent(keys()),
     ];

@@ -9,15 +9,15 @@ mod session;
 
 use std::time::Duration;
 
-use podwire::proto::channel::{Size, Subprotocol};
+use podwire::proto::channel::Subprotocol;
 use podwire::proto::ending::Kind;
 use podwire::proto::message::Dialect;
 use podwire::proto::session::{Options, Time};
 
 use session::model::{Cluster, Expect, Model};
 use session::readers::{Told, assert_prefix};
-use session::tape::{Random, Tape};
-use session::{Rig, ms, options};
+use session::tape::{Random, Tape, random_options};
+use session::{Rig, ms};
 
 #[test]
 fn whatever_happens_bytes_arrive_once_in_order_and_there_is_one_ending() {
@@ -54,25 +54,6 @@ fn case(seed: u64) {
     run.settle();
     run.finish();
     run.judge();
-}
-
-fn random_options(random: &mut Random) -> Options {
-    let tty = random.percent(50);
-    let mut options = options(random.pick(&[Dialect::Seed, Dialect::V1]), tty);
-    options.subprotocol =
-        random.pick(&[Subprotocol::V5, Subprotocol::V5, Subprotocol::V4, Subprotocol::V1]);
-    options.stdin = random.percent(90);
-    options.size = random.pick(&[None, Size::new(80, 24)]);
-    options.mask_seed = random.next();
-    let limits = &mut options.limits;
-    limits.outbox = random.pick(&[64, 1000, 16 * 1024, 256 * 1024]);
-    limits.message_max = random.pick(&[1024, 20_000, 200_000]);
-    limits.cluster_frame_max = 100_000;
-    limits.ack_window = random.pick(&[100, 10_000, 512 * 1024]);
-    limits.message_time = random.pick(&[ms(700), ms(30_000)]);
-    limits.hangup_grace = random.pick(&[ms(0), ms(100), ms(300), ms(5000)]);
-    limits.slow_browser = random.pick(&[ms(1000), ms(300_000)]);
-    options
 }
 
 struct Run {
@@ -344,11 +325,6 @@ impl Run {
         let outcome = self.rig.session.outcome().unwrap();
         let ending = &outcome.ending;
         let expected = self.model.ended.unwrap();
-            eprintln!(
-                "{:?} {:?} {:?} {outcome:?} {:?}",
-                self.options.subprotocol, self.model.status, self.model.cluster, self.rig.session
-            );
-        }
         let came = Expect {
             kind: ending.kind,
             exit_code: ending.exit_code,

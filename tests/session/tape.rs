@@ -2,11 +2,15 @@
 
 use std::collections::VecDeque;
 
+use podwire::proto::channel::{Size, Subprotocol};
 use podwire::proto::ending::Kind;
-use podwire::proto::session::{Process, Time};
+use podwire::proto::message::Dialect;
+use podwire::proto::session::{Options, Process, Time};
 
 use super::model::{Effect, Expect, Model};
-use super::{SUCCESS, browser_frame, exit_status, frame, internal_error, on_channel, text};
+use super::{
+    SUCCESS, browser_frame, exit_status, frame, internal_error, ms, on_channel, options, text,
+};
 
 /// splitmix64: small, and the same everywhere.
 pub(crate) struct Random(pub(crate) u64);
@@ -56,6 +60,26 @@ impl Random {
         bytes.truncate(len);
         bytes
     }
+}
+
+/// A session with limits so small that they are met.
+pub(crate) fn random_options(random: &mut Random) -> Options {
+    let tty = random.percent(50);
+    let mut options = options(random.pick(&[Dialect::Seed, Dialect::V1]), tty);
+    options.subprotocol =
+        random.pick(&[Subprotocol::V5, Subprotocol::V5, Subprotocol::V4, Subprotocol::V1]);
+    options.stdin = random.percent(90);
+    options.size = random.pick(&[None, Size::new(80, 24)]);
+    options.mask_seed = random.next();
+    let limits = &mut options.limits;
+    limits.outbox = random.pick(&[64, 1000, 16 * 1024, 256 * 1024]);
+    limits.message_max = random.pick(&[1024, 20_000, 200_000]);
+    limits.cluster_frame_max = 100_000;
+    limits.ack_window = random.pick(&[100, 10_000, 512 * 1024]);
+    limits.message_time = random.pick(&[ms(700), ms(30_000)]);
+    limits.hangup_grace = random.pick(&[ms(0), ms(100), ms(300), ms(5000)]);
+    limits.slow_browser = random.pick(&[ms(1000), ms(300_000)]);
+    options
 }
 
 #[derive(Clone, Copy)]
