@@ -315,7 +315,7 @@ impl Run {
                     self.wait(at.saturating_sub(self.rig.now));
                 }
                 steps += 1;
-                assert!(steps < 100, "there is no outcome: {:?}", self.rig.session);
+                assert!(steps < 400, "there is no outcome: {:?}", self.rig.session);
             }
             self.check();
         }

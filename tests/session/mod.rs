@@ -241,4 +241,10 @@ impl Rig {
         }
         panic!("there is no outcome: {:?}", self.session);
     }
+
+    /// The process ends, and the cluster closes.
+    pub(crate) fn finish_with_status(&mut self) -> Outcome {
+        self.cluster_sends(&[status(SUCCESS), cluster_close(1000)].concat());
+        self.finish()
+    }
 }
