@@ -21,7 +21,7 @@ use peer::{Peer, soon};
 #[tokio::test]
 async fn the_end_of_the_cluster_is_the_end_of_every_process() {
     let cluster = cluster(Behaviour::default()).await;
-    let script = "setsid sleep 4711 & nohup sleep 4712 > /dev/null 2>&1 & echo =$!=; sleep 4713";
+    let script = "nohup sleep 4711 > /dev/null 2>&1 & setsid sleep 4712 & echo =$!=; sleep 4713";
     let mut peer = exec(&cluster, script, TTY).await;
     says(&mut peer, "=\r\n").await;
     let printed = String::from_utf8(peer.channel(1)).unwrap();
