@@ -87,16 +87,17 @@ impl Leg {
     /// Adds output to the open frame, so that what arrives together leaves as one.
     pub(super) fn output(&mut self, channel: u8, mut bytes: &[u8]) {
         self.told += bytes.len() as u64;
-        let (what, growth) = match (self.dialect, channel) {
-            (Dialect::Seed, _) => (What::Text, Carry::GROWTH),
-            (Dialect::V1, channel::STDERR) => (What::Stderr, 2),
-            (Dialect::V1, _) => (What::Bytes, 1),
+        // Carried text may come out as one more replacement, hence the 16 to spare. Bytes have none:
+        // two full frames of a cluster's, which is what one read brings, must fit into one.
+        let (what, growth, spare) = match (self.dialect, channel) {
+            (Dialect::Seed, _) => (What::Text, Carry::GROWTH, 16),
+            (Dialect::V1, channel::STDERR) => (What::Stderr, 2, 0),
+            (Dialect::V1, _) => (What::Bytes, 1, 0),
         };
         while !bytes.is_empty() {
             let start = self.open(what);
             let used = self.outbox.tail().len() - start;
-            // Carried bytes may come out as one more replacement, hence the 16 to spare.
-            let room = (MERGE_MAX.saturating_sub(used + 16)) / growth;
+            let room = MERGE_MAX.saturating_sub(used + spare) / growth;
             if room == 0 {
                 self.finish();
                 continue;
