@@ -66,12 +66,12 @@ pub struct Cluster<S> {
 ///
 /// Dropping the future closes both connections at once: no last words, and the process goes on
 /// living. Use `stop` to end a session.
-pub async fn relay<B, C>(
+pub fn relay<B, C>(
     browser: Browser<B>,
     cluster: Cluster<C>,
     limits: Limits,
     stop: impl Future<Output = Ending>,
-) -> Outcome
+) -> impl Future<Output = Outcome>
 where
     B: AsyncRead + AsyncWrite + Unpin,
     C: AsyncRead + AsyncWrite + Unpin,
@@ -87,7 +87,8 @@ where
     });
     let mut relay = Relay::new(Some(browser.io), Some(cluster.io), session);
     relay.early(browser.early, cluster.early);
-    relay.run(stop).await
+    // An `async fn` would keep its arguments beside what was made of them for the session's life.
+    async move { relay.run(pin!(stop)).await }
 }
 
 /// Tells a browser why its session could not be begun, and closes.
@@ -102,7 +103,7 @@ where
     let session = Session::refused(browser.dialect, limits, ending);
     let mut relay = Relay::<B, tokio::io::Empty>::new(Some(browser.io), None, session);
     relay.early(browser.early, Bytes::new());
-    relay.run(std::future::pending()).await
+    relay.run(pin!(std::future::pending())).await
 }
 
 /// A number that nobody can guess. Without a source of randomness there would have been no
@@ -168,8 +169,7 @@ where
         }
     }
 
-    async fn run(&mut self, stop: impl Future<Output = Ending>) -> Outcome {
-        let mut stop = pin!(stop);
+    async fn run(&mut self, mut stop: Pin<&mut impl Future<Output = Ending>>) -> Outcome {
         let mut timer = pin!(sleep_until(self.began));
         poll_fn(|cx| {
             if !self.stopped
