@@ -177,6 +177,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Browser<S> {
         self.messages.last().unwrap().clone()
     }
 
+    /// Takes frames until the relay has closed. After a violation it reads on for a while, because
+    /// it cannot tell any more what is a frame, so the end of the connection comes later.
+    pub async fn closed(&mut self) -> Close {
+        self.until("a close", |it| it.close.is_some()).await;
+        self.close.clone().unwrap()
+    }
+
     /// Takes frames until the relay has closed and ended the connection.
     pub async fn ended(&mut self) -> Close {
         while within("the relay closes", self.next()).await {}

@@ -15,7 +15,7 @@ use fake_cluster::{Behaviour, FakeCluster, Options, Script, Session};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use ring::digest::{SHA256, digest};
 
-pub use browser::{Browser, Close, MASK};
+pub use browser::{Browser, Close, MASK, contains};
 pub use http::{Answer, KEY, exchange, upgrade};
 pub use relay::{Relay, Start, folder};
 
