@@ -59,8 +59,9 @@ impl fmt::Debug for Connector {
     }
 }
 
-/// The connection to a cluster.
-pub type ClusterIo = TokioIo<HttpIo>;
+/// The connection to a cluster. A TLS connection is a kilobyte by itself, and every future that it
+/// is handed through would keep room for it: boxed, an idle session costs 12 KiB instead of 17.
+pub type ClusterIo = TokioIo<Box<HttpIo>>;
 
 impl Connector {
     /// An API server under this URL, which may have a path. `tls` must offer no ALPN protocol, or
@@ -125,7 +126,7 @@ impl Connector {
             match Box::pin(self.attempt(target, container.as_deref(), offer, token)).await? {
                 Answer::Open(io, early, subprotocol) => {
                     return Ok(Cluster {
-                        io: TokioIo::new(*io),
+                        io: TokioIo::new(io),
                         early,
                         subprotocol,
                         place: self.place(target, container, subprotocol),
