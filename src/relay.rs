@@ -252,60 +252,24 @@ where
 
     fn write_browser(&mut self, cx: &mut Context<'_>, now: Time) -> bool {
         let Some(io) = &mut self.browser else { return false };
+        let took = |session: &mut Session, n| session.browser_took(n, now);
         let session = &mut self.session;
-        let mut moved = false;
-        let mut broken = false;
-        while !session.to_browser().is_empty() && !broken {
-            match Pin::new(&mut *io).poll_write(cx, session.to_browser()) {
-                Poll::Pending => break,
-                Poll::Ready(Ok(n)) if n > 0 => session.browser_took(n, now),
-                Poll::Ready(_) => broken = true,
-            }
-            moved = true;
-            self.flush_browser = true;
+        let pushed = push(io, cx, &mut self.flush_browser, session, Session::to_browser, took);
+        if pushed == Pushed::Broken {
+            self.session.on_browser_end(now);
         }
-        if self.flush_browser && !broken {
-            match Pin::new(io).poll_flush(cx) {
-                Poll::Pending => {}
-                Poll::Ready(result) => {
-                    self.flush_browser = false;
-                    broken = result.is_err();
-                }
-            }
-        }
-        if broken {
-            session.on_browser_end(now);
-        }
-        moved | broken
+        pushed != Pushed::Nothing
     }
 
     fn write_cluster(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(io) = &mut self.cluster else { return false };
+        let took = Session::cluster_took;
         let session = &mut self.session;
-        let mut moved = false;
-        let mut broken = false;
-        while !session.to_cluster().is_empty() && !broken {
-            match Pin::new(&mut *io).poll_write(cx, session.to_cluster()) {
-                Poll::Pending => break,
-                Poll::Ready(Ok(n)) if n > 0 => session.cluster_took(n),
-                Poll::Ready(_) => broken = true,
-            }
-            moved = true;
-            self.flush_cluster = true;
+        let pushed = push(io, cx, &mut self.flush_cluster, session, Session::to_cluster, took);
+        if pushed == Pushed::Broken {
+            self.session.on_cluster_deaf();
         }
-        if self.flush_cluster && !broken {
-            match Pin::new(io).poll_flush(cx) {
-                Poll::Pending => {}
-                Poll::Ready(result) => {
-                    self.flush_cluster = false;
-                    broken = result.is_err();
-                }
-            }
-        }
-        if broken {
-            session.on_cluster_deaf();
-        }
-        moved | broken
+        pushed != Pushed::Nothing
     }
 
     /// Says goodbye to a connection that is not needed any more and drops it. TLS has a word of
@@ -331,4 +295,42 @@ fn poll_read<S: AsyncRead + Unpin>(
 ) -> Poll<io::Result<usize>> {
     let mut buffer = ReadBuf::new(scratch);
     Pin::new(io).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
+}
+
+/// What came of an attempt to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pushed {
+    Nothing,
+    Something,
+    Broken,
+}
+
+/// Writes what a session has for a peer until the socket takes no more, and flushes: TLS may hold
+/// back what was written, and `flush` remembers that it does.
+fn push<S: AsyncWrite + Unpin>(
+    io: &mut S,
+    cx: &mut Context<'_>,
+    flush: &mut bool,
+    session: &mut Session,
+    pending: fn(&Session) -> &[u8],
+    took: impl Fn(&mut Session, usize),
+) -> Pushed {
+    let mut pushed = Pushed::Nothing;
+    while !pending(session).is_empty() {
+        match Pin::new(&mut *io).poll_write(cx, pending(session)) {
+            Poll::Pending => break,
+            Poll::Ready(Ok(n)) if n > 0 => took(session, n),
+            Poll::Ready(_) => return Pushed::Broken,
+        }
+        pushed = Pushed::Something;
+        *flush = true;
+    }
+    if *flush {
+        match Pin::new(io).poll_flush(cx) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => *flush = false,
+            Poll::Ready(Err(_)) => return Pushed::Broken,
+        }
+    }
+    pushed
 }
