@@ -63,7 +63,7 @@ impl Demo {
     async fn start(name: &str, behaviour: Behaviour) -> Demo {
         let cluster =
             FakeCluster::start(Options { behaviour, ..Options::default() }).await.unwrap();
-        let folder = format!("fake-cluster-kubectl-{name}-{}", std::process::id());
+        let folder = format!("external-kubectl-{name}-{}", std::process::id());
         let home = std::env::temp_dir().join(folder);
         std::fs::create_dir_all(&home).unwrap();
         std::fs::write(home.join("config"), cluster.kubeconfig()).unwrap();
