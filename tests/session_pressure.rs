@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use podwire::proto::ending::Kind;
 use podwire::proto::message::Dialect;
-use podwire::proto::session::{Limits, Process};
+use podwire::proto::session::{Limits, Process, Session};
 
 use session::readers::Sent;
 use session::{
@@ -74,11 +74,8 @@ fn sixty_four_mebibytes_pass_in_order_and_little_of_it_ever_waits() {
 #[test]
 fn a_process_that_reads_no_input_has_its_paste_wait_and_its_output_shown() {
     let mut rig = terminal(Dialect::V1);
-    let mut pasted = 0;
-    while rig.session.wants_browser() {
-        rig.browser_sends(&typed(&vec![b'p'; 50_000]));
-        pasted += 50_000;
-    }
+    let paste = typed(&vec![b'p'; 50_000]);
+    let pasted = 50_000 * rig.fill(Session::wants_browser, |rig| rig.browser_sends(&paste));
     assert!((256 * 1024..256 * 1024 + 50_000).contains(&pasted));
     assert!(rig.session.to_cluster().len() < 256 * 1024 + 60_000);
     for _ in 0..100 {
@@ -150,9 +147,8 @@ fn the_clock_of_a_slow_browser_starts_with_the_first_byte_that_waits() {
 #[test]
 fn the_clock_of_a_message_stops_while_it_is_us_who_do_not_read() {
     let mut rig = terminal(Dialect::V1);
-    while rig.session.wants_browser() {
-        rig.browser_sends(&typed(&vec![b'p'; 60_000]));
-    }
+    let paste = typed(&vec![b'p'; 60_000]);
+    rig.fill(Session::wants_browser, |rig| rig.browser_sends(&paste));
     rig.browser_sends(&browser_frame(0x01, b"{"));
     rig.wait(Duration::from_hours(1));
     assert!(!rig.browser.will_close(rig.session.to_browser()));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use podwire::proto::channel::Subprotocol;
 use podwire::proto::ending::Kind;
 use podwire::proto::message::Dialect;
-use podwire::proto::session::{Limits, Process};
+use podwire::proto::session::{Limits, Process, Session};
 
 use session::readers::Sent;
 use session::{
@@ -37,9 +37,8 @@ fn both_keys_of_a_hang_up_are_typed_however_short_the_grace() {
 fn output_flows_while_a_process_does_not_read_its_input() {
     let mut rig = Rig::new(options(Dialect::V1, false));
     rig.drain();
-    while rig.session.wants_browser() {
-        rig.browser_sends(&typed(&vec![b'x'; 60_000]));
-    }
+    let paste = typed(&vec![b'x'; 60_000]);
+    rig.fill(Session::wants_browser, |rig| rig.browser_sends(&paste));
     assert!(
         rig.session.wants_cluster(),
         "a full outbox for the cluster is no reason not to read it"
@@ -96,11 +95,11 @@ fn a_page_that_stopped_to_acknowledge_hears_the_exit() {
     let mut rig = Rig::new(options(Dialect::V1, true));
     rig.drain();
     rig.browser_sends(&text(r#"{"type":"ack","bytes":0}"#));
-    let flood = vec![b'z'; 60_000];
-    while rig.session.wants_cluster() {
-        rig.cluster_sends(&stdout(&flood));
+    let flood = stdout(&vec![b'z'; 60_000]);
+    rig.fill(Session::wants_cluster, |rig| {
+        rig.cluster_sends(&flood);
         rig.browser_takes(usize::MAX);
-    }
+    });
     rig.cluster_sends(&status(&exit_status("7")));
     assert!(rig.session.wants_cluster(), "all that is left to come is the close");
     rig.cluster_sends(&cluster_close(1000));
@@ -117,12 +116,15 @@ fn life_of_a_stalled(act: impl FnOnce(&mut Rig)) -> Duration {
     rig.wait(Duration::from_secs(10));
     let since = rig.now;
     act(&mut rig);
-    while rig.session.outcome().is_none() {
-        rig.cluster_takes(usize::MAX);
-        if let Some(at) = rig.session.deadline() {
-            rig.wait(at.saturating_sub(rig.now));
-        }
-    }
+    rig.fill(
+        |session| session.outcome().is_none(),
+        |rig| {
+            rig.cluster_takes(usize::MAX);
+            if let Some(at) = rig.session.deadline() {
+                rig.wait(at.saturating_sub(rig.now));
+            }
+        },
+    );
     rig.now.saturating_sub(since)
 }
 
@@ -208,19 +210,19 @@ fn pings_without_end_are_bounded_and_in_nobodys_way() {
     let mut rig = Rig::new(options);
     rig.drain();
     let ping = browser_frame(0x89, &[b'p'; 125]);
-    while rig.session.wants_browser() {
+    rig.fill(Session::wants_browser, |rig| {
         rig.browser_sends(&ping);
         assert!(rig.session.to_browser().len() < 4096 + 200);
-    }
+    });
     rig.browser_takes(1);
     assert!(!rig.session.wants_browser(), "the flood goes on when it was taken");
     rig.browser_takes(usize::MAX);
     assert!(rig.session.wants_browser());
     let ping = frame(0x89, &[b'q'; 125], None);
-    while rig.session.wants_cluster() {
+    rig.fill(Session::wants_cluster, |rig| {
         rig.cluster_sends(&ping);
         assert!(rig.session.to_cluster().len() < 4096 + 200);
-    }
+    });
     rig.cluster_takes(usize::MAX);
     assert!(rig.session.wants_cluster());
 }

@@ -228,6 +228,21 @@ impl Rig {
         panic!("the timer never stops: {:?}", self.session);
     }
 
+    /// Says something for as long as it is wanted, which must end; returns how often.
+    pub(crate) fn fill(
+        &mut self,
+        wants: fn(&Session) -> bool,
+        mut say: impl FnMut(&mut Self),
+    ) -> usize {
+        for times in 0..1000 {
+            if !wants(&self.session) {
+                return times;
+            }
+            say(self);
+        }
+        panic!("there is no limit: {} bytes wait", self.session.to_cluster().len());
+    }
+
     /// Both peers take everything and say nothing more; time passes until there is an outcome.
     pub(crate) fn finish(&mut self) -> Outcome {
         for _ in 0..20 {
