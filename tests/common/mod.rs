@@ -9,11 +9,15 @@ mod browser;
 mod http;
 mod relay;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fake_cluster::{Behaviour, FakeCluster, Options, Script, Session};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use ring::digest::{SHA256, digest};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::TlsAcceptor;
 
 pub use browser::{Browser, Close, MASK, contains};
 pub use http::{Answer, KEY, exchange, upgrade};
@@ -167,4 +171,19 @@ impl Random {
         }
         pieces
     }
+}
+
+/// A certificate for localhost, as an acceptor and in PEM with its key.
+pub fn tls() -> (TlsAcceptor, rcgen::CertifiedKey<rcgen::KeyPair>) {
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let certified = rcgen::generate_simple_self_signed(names).unwrap();
+    let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certified.cert.der().clone()], key)
+        .unwrap();
+    (TlsAcceptor::from(Arc::new(config)), certified)
 }
