@@ -74,7 +74,6 @@ fn a_message_that_is_never_finished_ends_the_session_in_its_time() {
     rig.browser_sends(&browser_frame(0x80, br#"{"type":"ping","id":1}"#));
     rig.drain();
     assert_eq!(rig.browser.last_json().unwrap()["type"], "pong");
-    rig.wait(Duration::from_hours(1));
     assert_eq!(rig.session.deadline(), None, "a finished message has no deadline");
 }
 

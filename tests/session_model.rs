@@ -233,6 +233,8 @@ impl Run {
         }
         if self.rig.browser.will_close(self.rig.session.to_browser()) {
             let kind = if slow { Kind::SlowBrowser } else { Kind::ProtocolError };
+            let due = slow || self.model.message_open || self.model.status.is_some();
+            assert!(due, "the session ended for no reason: {:?}", self.rig.session);
             self.model.end(Expect::of(kind), now);
             self.model.timeout(now);
         } else {

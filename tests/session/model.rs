@@ -59,6 +59,7 @@ pub(crate) enum Effect {
     ClusterBroke,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "a model is a list of what is known")]
 pub(crate) struct Model {
     dialect: Dialect,
     subprotocol: Subprotocol,
@@ -68,6 +69,8 @@ pub(crate) struct Model {
     carry: [Vec<u8>; 2],
     misunderstood: u8,
     status_text: bool,
+    /// Whether the beginning of a text message was fed.
+    pub(crate) message_open: bool,
     pub(crate) status: Option<Expect>,
     pub(crate) cluster: Cluster,
     pub(crate) told: Vec<Told>,
@@ -90,6 +93,7 @@ impl Model {
             carry: [Vec::new(), Vec::new()],
             misunderstood: 0,
             status_text: false,
+            message_open: false,
             status: None,
             cluster: Cluster::Open,
             told: Vec::new(),

@@ -88,6 +88,10 @@ enum Each {
     Input,
     Output(u8),
     Status,
+    /// A text message of the browser's, of which this is the last frame or is not.
+    Text {
+        last: bool,
+    },
 }
 
 struct Segment {
@@ -134,6 +138,7 @@ impl Tape {
                 Each::Input => model.input(if model.ended.is_none() { plain } else { &[] }),
                 Each::Output(channel) => model.output(channel, plain),
                 Each::Status => model.status_bytes(plain),
+                Each::Text { last } => model.message_open = !last || end < segment.wire.len(),
             }
             segment.fed = end;
             if end == segment.wire.len() {
@@ -213,19 +218,20 @@ impl Tape {
     /// One text message, in one frame or in several with pings between them.
     fn browser_text(&mut self, random: &mut Random, message: &str, then: Effect) {
         if random.percent(80) {
-            self.whole(text(message), then);
+            self.push(text(message), Each::Text { last: true }, &[], then);
             return;
         }
         let (bytes, mut first) = (message.as_bytes(), 0x01);
         let cut = random.below(bytes.len() + 1);
         for piece in [&bytes[..cut], b""] {
-            self.whole(browser_frame(first, piece), Effect::Nothing);
+            let wire = browser_frame(first, piece);
+            self.push(wire, Each::Text { last: false }, &[], Effect::Nothing);
             first = 0;
             if random.percent(30) {
                 self.whole(browser_frame(0x89, b"mid"), Effect::BrowserPing(b"mid".to_vec()));
             }
         }
-        self.whole(browser_frame(0x80, &bytes[cut..]), then);
+        self.push(browser_frame(0x80, &bytes[cut..]), Each::Text { last: true }, &[], then);
     }
 
     fn fragmented_input(&mut self, random: &mut Random) {
