@@ -7,6 +7,10 @@ use super::super::message::{Carry, Dialect, ToBrowser, last_line};
 use super::super::outbox::Outbox;
 use super::Time;
 
+/// A text message must come at this pace after its first [`super::Limits::message_time`]: a paste
+/// over the slowest line anybody types on is faster, a byte now and then is not.
+const MESSAGE_BYTES_PER_SECOND: u64 = 4 * 1024;
+
 /// Where the leg stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -223,6 +227,13 @@ impl Leg {
     pub(super) fn hurry(&mut self, patience: Time, now: Time) {
         self.patience = self.patience.min(patience);
         self.progress_at = now;
+    }
+
+    /// When a message that is still not complete is given up.
+    pub(super) fn message_until(&self, time: Time) -> Option<Time> {
+        let bytes = self.message.len() as u64;
+        let allowance = Time::from_secs(bytes / MESSAGE_BYTES_PER_SECOND);
+        self.message_since.map(|since| since + time + allowance)
     }
 
     /// When a browser that takes nothing is given up.

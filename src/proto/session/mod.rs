@@ -10,6 +10,8 @@
 
 mod browser;
 mod cluster;
+mod limits;
+mod outcome;
 
 use std::time::Duration;
 
@@ -18,55 +20,16 @@ use super::ending::{Ending, Kind};
 use super::frame::{Event, Kind as MessageKind};
 use super::message::{Dialect, FromBrowser, Place, ToBrowser};
 
+pub use self::limits::Limits;
+use self::outcome::{End, ending_of, lost, process_of};
+pub use self::outcome::{Outcome, Process, Traffic};
+
 /// Time since the session began.
 pub type Time = Duration;
 
 /// Messages that are not understood end the session at this number: a page that keeps sending
 /// them is broken or is not one of ours.
 const MISUNDERSTOOD_MAX: u8 = 10;
-
-/// A text message must come at this pace after its first [`Limits::message_time`]: a paste over
-/// the slowest line anybody types on is faster, a byte now and then is not.
-const MESSAGE_BYTES_PER_SECOND: u64 = 4 * 1024;
-
-/// The limits of one session. The defaults are the contract's.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Limits {
-    /// Bytes queued for a peer above which nothing is read that could add to them. What is queued
-    /// may exceed it by what one read or one message came to. Answers to the peer's own pings and
-    /// questions are counted apart, up to as much again.
-    pub outbox: usize,
-    /// The longest message of a browser, in bytes. Pages paste in one message.
-    pub message_max: usize,
-    /// The longest frame of a cluster, in bytes; real ones have 32769.
-    pub cluster_frame_max: usize,
-    /// Output bytes that may be unacknowledged, once the page acknowledges at all.
-    pub ack_window: u64,
-    /// How long an unfinished text message may take, apart from its bytes' own time.
-    pub message_time: Duration,
-    /// How long a process that was hung up may take to end.
-    pub hangup_grace: Duration,
-    /// How long a peer may take to answer a close, or to close after the status.
-    pub close_wait: Duration,
-    /// How long a browser may take nothing at all.
-    pub slow_browser: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            outbox: 256 * 1024,
-            message_max: 1024 * 1024,
-            cluster_frame_max: 1024 * 1024,
-            ack_window: 512 * 1024,
-            message_time: Duration::from_secs(30),
-            hangup_grace: Duration::from_secs(5),
-            close_wait: Duration::from_secs(2),
-            slow_browser: Duration::from_mins(5),
-        }
-    }
-}
 
 /// What a session is about.
 #[derive(Clone, Debug)]
@@ -87,45 +50,6 @@ pub struct Options {
     pub limits: Limits,
 }
 
-/// What is known of the process when the session is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Process {
-    /// The cluster said that it ended, with this code if it said one.
-    Ended(Option<u8>),
-    /// It may still be running.
-    Unknown,
-}
-
-/// How much went through.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Bytes typed.
-    pub input: u64,
-    /// Bytes of output, stdout and stderr, that were told to the browser.
-    pub output: u64,
-    /// Messages of the browser's and frames of the cluster's that mean nothing to us.
-    pub ignored: u64,
-}
-
-/// What a session came to.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Outcome {
-    /// Why it ended.
-    pub ending: Ending,
-    /// Whether the process is known to have ended, too.
-    pub process: Process,
-    /// How much went through.
-    pub traffic: Traffic,
-}
-
-/// How a leg's reading side ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Close(Option<u16>),
-    Eof,
-}
-
 /// One session. See the module's text.
 #[derive(Debug)]
 pub struct Session {
@@ -142,20 +66,9 @@ impl Session {
     /// cluster, and what the browser wants to hear first for the browser.
     pub fn new(options: Options) -> Self {
         let Options { dialect, subprotocol, place, stdin, size, mask_seed, limits } = options;
-        let mut session = Self {
-            browser: browser::Leg::new(dialect, limits.message_max, limits.slow_browser),
-            cluster: cluster::Leg::new(
-                subprotocol,
-                place.tty,
-                stdin,
-                limits.cluster_frame_max,
-                mask_seed,
-            ),
-            limits,
-            ending: None,
-            process: Process::Unknown,
-            traffic: Traffic::default(),
-        };
+        let frame_max = limits.cluster_frame_max;
+        let cluster = cluster::Leg::new(subprotocol, place.tty, stdin, frame_max, mask_seed);
+        let mut session = Self::of(dialect, cluster, limits);
         session.browser.tell(&ToBrowser::Ready(&place));
         if let Some(size) = size {
             session.cluster.resize(size);
@@ -166,17 +79,22 @@ impl Session {
 
     /// A session that ended before there was a cluster's leg: it only says its last words.
     pub fn refused(dialect: Dialect, limits: Limits, ending: Ending) -> Self {
-        let mut session = Self {
+        let cluster = cluster::Leg::new(Subprotocol::V5, false, false, 0, 0);
+        let mut session = Self::of(dialect, cluster, limits);
+        session.cluster.gone();
+        session.end(ending, Time::ZERO);
+        session
+    }
+
+    fn of(dialect: Dialect, cluster: cluster::Leg, limits: Limits) -> Self {
+        Self {
             browser: browser::Leg::new(dialect, limits.message_max, limits.slow_browser),
-            cluster: cluster::Leg::new(Subprotocol::V5, false, false, 0, 0),
+            cluster,
             limits,
             ending: None,
             process: Process::Unknown,
             traffic: Traffic::default(),
-        };
-        session.cluster.gone();
-        session.end(ending, Time::ZERO);
-        session
+        }
     }
 
     /// Takes bytes that came from the browser. They are unmasked in place.
@@ -328,7 +246,7 @@ impl Session {
             cluster::State::StatusSeen { until } | cluster::State::Closing { until } => Some(until),
             cluster::State::Open | cluster::State::Gone => None,
         };
-        let message = self.message_until();
+        let message = self.browser.message_until(self.limits.message_time);
         [browser, cluster, message, self.cluster.size_due()].into_iter().flatten().min()
     }
 
@@ -345,7 +263,7 @@ impl Session {
             browser::State::Closing if due(self.browser.slow_at()) => self.browser.gone(),
             _ => {}
         }
-        if due(self.message_until()) {
+        if due(self.browser.message_until(self.limits.message_time)) {
             if self.wants_browser() {
                 let ending = Ending::new(Kind::ProtocolError, "a message was never finished");
                 self.end(ending, now);
@@ -573,47 +491,4 @@ impl Session {
         self.cluster.hang_up(now, self.limits.hangup_grace, self.limits.close_wait);
         self.ending = Some(ending);
     }
-
-    fn message_until(&self) -> Option<Time> {
-        let bytes = self.browser.message.len() as u64;
-        let allowance = Duration::from_secs(bytes / MESSAGE_BYTES_PER_SECOND);
-        self.browser.message_since.map(|since| since + self.limits.message_time + allowance)
-    }
-}
-
-fn process_of(status: &Status) -> Process {
-    match status {
-        Status::Success => Process::Ended(Some(0)),
-        Status::Exited(code) => Process::Ended(Some(*code)),
-        Status::Failed(_) => Process::Ended(None),
-        Status::Malformed => Process::Unknown,
-    }
-}
-
-fn ending_of(status: Status) -> Ending {
-    match status {
-        Status::Success => Ending::exit(0),
-        Status::Exited(code) => Ending::exit(code),
-        Status::Malformed => {
-            Ending::new(Kind::ClusterProtocol, "the cluster's status makes no sense")
-        }
-        Status::Failed(text) => {
-            // The API server wraps a runtime's own status, so the prefix comes doubled.
-            let prefix = "Internal error occurred: ";
-            let sentence = text.trim_start_matches(prefix).trim();
-            if sentence.is_empty() {
-                return Ending::new(Kind::Failed, "the cluster gave no reason for the failure");
-            }
-            Ending::new(Kind::of_failure(sentence), sentence.to_owned())
-        }
-    }
-}
-
-fn lost(end: End) -> String {
-    let how = match end {
-        End::Close(Some(code)) => format!("closed with code {code}"),
-        End::Close(None) => "closed".to_owned(),
-        End::Eof => "ended".to_owned(),
-    };
-    format!("the connection to the cluster {how} before it said how the process ended")
 }

@@ -1,0 +1,42 @@
+//! What a session may hold and how long it may wait.
+
+use std::time::Duration;
+
+/// The limits of one session. The defaults are the contract's.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Bytes queued for a peer above which nothing is read that could add to them. What is queued
+    /// may exceed it by what one read or one message came to. Answers to the peer's own pings and
+    /// questions are counted apart, up to as much again.
+    pub outbox: usize,
+    /// The longest message of a browser, in bytes. Pages paste in one message.
+    pub message_max: usize,
+    /// The longest frame of a cluster, in bytes; real ones have 32769.
+    pub cluster_frame_max: usize,
+    /// Output bytes that may be unacknowledged, once the page acknowledges at all.
+    pub ack_window: u64,
+    /// How long an unfinished text message may take, apart from its bytes' own time.
+    pub message_time: Duration,
+    /// How long a process that was hung up may take to end.
+    pub hangup_grace: Duration,
+    /// How long a peer may take to answer a close, or to close after the status.
+    pub close_wait: Duration,
+    /// How long a browser may take nothing at all.
+    pub slow_browser: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            outbox: 256 * 1024,
+            message_max: 1024 * 1024,
+            cluster_frame_max: 1024 * 1024,
+            ack_window: 512 * 1024,
+            message_time: Duration::from_secs(30),
+            hangup_grace: Duration::from_secs(5),
+            close_wait: Duration::from_secs(2),
+            slow_browser: Duration::from_mins(5),
+        }
+    }
+}

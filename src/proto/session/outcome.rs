@@ -1,0 +1,80 @@
+//! What a session comes to, and how the cluster's last words become its ending.
+
+use super::super::channel::Status;
+use super::super::ending::{Ending, Kind};
+
+/// What is known of the process when the session is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Process {
+    /// The cluster said that it ended, with this code if it said one.
+    Ended(Option<u8>),
+    /// It may still be running.
+    Unknown,
+}
+
+/// How much went through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes typed.
+    pub input: u64,
+    /// Bytes of output, stdout and stderr, that were told to the browser.
+    pub output: u64,
+    /// Messages of the browser's and frames of the cluster's that mean nothing to us.
+    pub ignored: u64,
+}
+
+/// What a session came to.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// Why it ended.
+    pub ending: Ending,
+    /// Whether the process is known to have ended, too.
+    pub process: Process,
+    /// How much went through.
+    pub traffic: Traffic,
+}
+
+/// How a leg's reading side ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Close(Option<u16>),
+    Eof,
+}
+
+pub(super) fn process_of(status: &Status) -> Process {
+    match status {
+        Status::Success => Process::Ended(Some(0)),
+        Status::Exited(code) => Process::Ended(Some(*code)),
+        Status::Failed(_) => Process::Ended(None),
+        Status::Malformed => Process::Unknown,
+    }
+}
+
+pub(super) fn ending_of(status: Status) -> Ending {
+    match status {
+        Status::Success => Ending::exit(0),
+        Status::Exited(code) => Ending::exit(code),
+        Status::Malformed => {
+            Ending::new(Kind::ClusterProtocol, "the cluster's status makes no sense")
+        }
+        Status::Failed(text) => {
+            // The API server wraps a runtime's own status, so the prefix comes doubled.
+            let prefix = "Internal error occurred: ";
+            let sentence = text.trim_start_matches(prefix).trim();
+            if sentence.is_empty() {
+                return Ending::new(Kind::Failed, "the cluster gave no reason for the failure");
+            }
+            Ending::new(Kind::of_failure(sentence), sentence.to_owned())
+        }
+    }
+}
+
+pub(super) fn lost(end: End) -> String {
+    let how = match end {
+        End::Close(Some(code)) => format!("closed with code {code}"),
+        End::Close(None) => "closed".to_owned(),
+        End::Eof => "ended".to_owned(),
+    };
+    format!("the connection to the cluster {how} before it said how the process ended")
+}
