@@ -79,11 +79,14 @@ impl Refusal {
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // What follows a refused upgrade may be frames; it must not be taken for a request.
+        let mut connection = HeaderValue::from_static("close");
         if self.status == StatusCode::UPGRADE_REQUIRED {
             // RFC 9110 section 15.5.22: say which protocol would do.
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+            connection = HeaderValue::from_static("Upgrade, close");
         }
+        headers.insert(CONNECTION, connection);
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
         }

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use hyper::Request;
 use hyper::header::{HOST, HeaderMap, ORIGIN};
 
 use crate::proto::ending::{Ending, Kind};
@@ -83,20 +84,24 @@ pub(crate) fn check(headers: &HeaderMap, scheme: &str, allowed: &[Origin]) -> Re
     if own.as_ref() == Some(&origin) || allowed.contains(&origin) { Ok(()) } else { Err(foreign()) }
 }
 
-/// Checks the `Host` of a request to a listener on loopback that asks for no credential: a page
-/// whose name was made to resolve to this machine has its own name in it (DNS rebinding).
-pub(crate) fn check_host(headers: &HeaderMap, allowed: &[String]) -> Result<(), Ending> {
-    let mut hosts = headers.get_all(HOST).iter();
+/// The host that a request names, without its port. Two are refused (RFC 9112 section 3.2): somebody
+/// on the way may have looked at the other.
+pub(crate) fn host<B>(request: &Request<B>) -> Result<String, Ending> {
+    let mut hosts = request.headers().get_all(HOST).iter();
     let host = hosts.next().and_then(|host| host.to_str().ok()).and_then(host_and_port);
-    // Two are refused by RFC 9112 section 3.2: somebody on the way may have looked at the other.
-    let (Some((host, _)), None) = (host, hosts.next()) else {
-        let message = "the Host header is missing, doubled or malformed";
-        return Err(Ending::new(Kind::BadRequest, message));
-    };
+    match (host, hosts.next()) {
+        (Some((host, _)), None) => Ok(host),
+        _ => Err(Ending::new(Kind::BadRequest, "the Host header is missing, doubled or malformed")),
+    }
+}
+
+/// Checks the host of a request to a listener on loopback that asks for no credential: a page
+/// whose name was made to resolve to this machine has its own name in it (DNS rebinding).
+pub(crate) fn check_host(host: &str, allowed: &[String]) -> Result<(), Ending> {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     let is_loopback =
         address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-    if host == "localhost" || is_loopback || allowed.iter().any(|it| it.eq_ignore_ascii_case(&host))
+    if host == "localhost" || is_loopback || allowed.iter().any(|it| it.eq_ignore_ascii_case(host))
     {
         Ok(())
     } else {
@@ -149,8 +154,11 @@ mod tests {
 
     #[test]
     fn a_foreign_name_for_this_machine_is_refused() {
-        let passes =
-            |host: &'static str| check_host(&headers(&[("host", host)]), &["good".into()]).is_ok();
+        let passes = |host: &'static str| {
+            let mut request = Request::new(());
+            *request.headers_mut() = headers(&[("host", host)]);
+            super::host(&request).is_ok_and(|host| check_host(&host, &["good".into()]).is_ok())
+        };
         for host in
             ["localhost", "localhost:8080", "127.0.0.1:8080", "[::1]:8080", "127.9.9.9", "GOOD:1"]
         {
@@ -159,8 +167,15 @@ mod tests {
         for host in ["evil", "evil:8080", "10.0.0.1", "u@localhost", "localhost/x", "", "[::2]"] {
             assert!(!passes(host), "{host}");
         }
-        assert!(check_host(&HeaderMap::new(), &[]).is_err(), "no host");
-        let two = headers(&[("host", "localhost"), ("host", "localhost")]);
-        assert!(check_host(&two, &[]).is_err(), "two hosts");
+    }
+
+    #[test]
+    fn a_request_names_one_host() {
+        let mut request = Request::new(());
+        assert!(host(&request).is_err(), "none");
+        *request.headers_mut() = headers(&[("host", "relay:1")]);
+        assert_eq!(host(&request).ok().as_deref(), Some("relay"));
+        *request.headers_mut() = headers(&[("host", "localhost"), ("host", "localhost")]);
+        assert!(host(&request).is_err(), "two");
     }
 }

@@ -224,7 +224,9 @@ fn long_form(
 fn template_form(values: &[(&str, &str)], query: &Query<'_>) -> Result<Wanted, Ending> {
     let value = |wanted: &str| {
         let found = values.iter().find(|(name, _)| *name == wanted);
-        found.map(|(_, value)| decode(value).map(Cow::into_owned)).transpose()
+        let decoded = found.map(|(_, value)| decode(value).map(Cow::into_owned)).transpose();
+        // As in a query, empty is absent: a front end may leave a container's place empty.
+        decoded.map(|value| value.filter(|value| !value.is_empty()))
     };
     let shell = value("shell")?.map(|shell| match shell.as_str() {
         "b" => "bash".to_owned(),

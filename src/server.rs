@@ -11,7 +11,7 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, Version};
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -149,20 +149,10 @@ where
 
 /// One request, one response. Never an error of its own making: what cannot be done is a refusal.
 async fn answer(shared: &Arc<Shared>, mut request: Request<Incoming>) -> Response<Body> {
-    let is_11 = request.version() == Version::HTTP_11;
-    match respond(shared, &mut request).await {
-        Ok(response) => response,
-        Err(refusal) => {
-            log::debug!("refused: {}", refusal.ending);
-            let mut response = refusal.into_response();
-            // What follows a refused upgrade may be frames; it must not be taken for a request.
-            if is_11 {
-                let close = hyper::header::HeaderValue::from_static("close");
-                response.headers_mut().entry(hyper::header::CONNECTION).or_insert(close);
-            }
-            response
-        }
-    }
+    respond(shared, &mut request).await.unwrap_or_else(|refusal| {
+        log::debug!("refused: {}", refusal.ending);
+        refusal.into_response()
+    })
 }
 
 async fn respond(
@@ -170,8 +160,9 @@ async fn respond(
     request: &mut Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
     let config = &shared.config;
+    let host = origin::host(request)?;
     if config.auth == Auth::Own && config.is_loopback() {
-        origin::check_host(request.headers(), &config.allow_host)?;
+        origin::check_host(&host, &config.allow_host)?;
     }
     let no_such_address = || Ending::new(Kind::NotFound, "no such address");
     let uri = request.uri().clone();

@@ -106,7 +106,13 @@ fn the_oldest_subprotocol_has_ends_but_no_codes() {
         .ends(Kind::Failed)
         .process(Process::Ended(None))
         .says("no such file");
-    for row in [exit, failure] {
+    let sentence =
+        b"command terminated with non-zero exit code: command terminated with exit code 3";
+    let nonzero = Row::new("v1 non-zero", vec![says(&[&status(sentence), &end])])
+        .ends(Kind::Exit)
+        .process(Process::Ended(None))
+        .says("non-zero exit code");
+    for row in [exit, failure, nonzero] {
         row.on(Subprotocol::V1).check();
     }
 }

@@ -21,7 +21,7 @@ use super::frame::{Event, Kind as MessageKind};
 use super::message::{Dialect, FromBrowser, Place, ToBrowser};
 
 pub use self::limits::Limits;
-use self::outcome::{End, ending_of, lost, process_of};
+use self::outcome::{End, ending_of, ending_of_v1, lost, process_of};
 pub use self::outcome::{Outcome, Process, Traffic};
 
 /// Time since the session began.
@@ -466,7 +466,7 @@ impl Session {
         match end {
             _ if !text.is_empty() => {
                 self.process = Process::Ended(None);
-                ending_of(Status::Failed(text))
+                ending_of_v1(text)
             }
             End::Close(Some(1000)) => {
                 self.process = Process::Ended(None);

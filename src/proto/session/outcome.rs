@@ -70,6 +70,16 @@ pub(super) fn ending_of(status: Status) -> Ending {
     }
 }
 
+/// On v1 a process that failed and one that could not be started are told in the same way, by a
+/// sentence; the former has the words of `NonZeroExitCode`. No code is read out of it.
+pub(super) fn ending_of_v1(text: String) -> Ending {
+    if text.starts_with("command terminated with non-zero exit code") {
+        Ending::new(Kind::Exit, text)
+    } else {
+        ending_of(Status::Failed(text))
+    }
+}
+
 pub(super) fn lost(end: End) -> String {
     let how = match end {
         End::Close(Some(code)) => format!("closed with code {code}"),
