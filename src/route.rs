@@ -224,9 +224,7 @@ fn long_form(
 fn template_form(values: &[(&str, &str)], query: &Query<'_>) -> Result<Wanted, Ending> {
     let value = |wanted: &str| {
         let found = values.iter().find(|(name, _)| *name == wanted);
-        let decoded = found.map(|(_, value)| decode(value).map(Cow::into_owned)).transpose();
-        // As in a query, empty is absent: a front end may leave a container's place empty.
-        decoded.map(|value| value.filter(|value| !value.is_empty()))
+        found.map(|(_, value)| decode(value).map(Cow::into_owned)).transpose()
     };
     let shell = value("shell")?.map(|shell| match shell.as_str() {
         "b" => "bash".to_owned(),
@@ -237,7 +235,8 @@ fn template_form(values: &[(&str, &str)], query: &Query<'_>) -> Result<Wanted, E
         cluster: value("cluster")?,
         shell,
         target: Target {
-            container: value("container")?,
+            // As in a query, empty is absent: a pod with one container needs no name for it.
+            container: value("container")?.filter(|name| !name.is_empty()),
             command: Vec::new(),
             size: size(query)?,
             ..Target::new(

@@ -95,7 +95,7 @@ async fn what_is_no_handshake_is_refused() {
         }
         if status == 426 {
             assert_eq!(answer.header("upgrade"), Some("websocket"), "{id}");
-            assert_eq!(answer.header("connection"), Some("Upgrade"), "{id}");
+            assert_eq!(answer.header("connection"), Some("Upgrade, close"), "{id}");
             let version = answer.header("sec-websocket-version");
             assert_eq!(version == Some("13"), id.starts_with("H4"), "{id}");
         } else {
