@@ -35,7 +35,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The identity that a [`Connector`] has of its own, apart from a client certificate in its TLS
+/// The identity that a [`Connector`](crate::Connector) has of its own, apart from a client certificate in its TLS
 /// configuration.
 #[derive(Clone, Debug, Default)]
 pub enum Credential {
