@@ -12,6 +12,7 @@ use podwire::proto::ending::Kind;
 use podwire::proto::message::Dialect;
 use podwire::proto::session::{Limits, Process, Session};
 
+use podwire::proto::session::Time;
 use session::readers::Sent;
 use session::{
     Rig, SUCCESS, browser_close, browser_frame, cluster_close, exit_status, frame, ms, options,
@@ -252,4 +253,21 @@ fn a_close_behind_a_broken_frame_says_nothing_about_the_process() {
     let mut rig = Rig::new(options);
     rig.cluster_sends(&[frame(0x81, b"\x01text", None), cluster_close(1000)].concat());
     assert_eq!(rig.finish().process, Process::Unknown);
+}
+
+/// Sixteen bytes that only text needs to spare were kept free in every frame, so a read of 64 KiB
+/// left as a frame of 65519 bytes and one of 7: twice the messages for the page.
+#[test]
+fn what_one_read_brings_leaves_as_one_frame() {
+    let mut session = Session::new(options(Dialect::V1, true));
+    let ready = session.to_browser().len();
+    session.browser_took(ready, Time::ZERO);
+    let mut read = [stdout(&[b'x'; 32 * 1024]), stdout(&[b'x'; 32 * 1024])].concat();
+    read.truncate(64 * 1024);
+    session.on_cluster(&mut read, Time::ZERO);
+    let [0x82, 126, high, low, payload @ ..] = session.to_browser() else {
+        panic!("no such frame")
+    };
+    assert_eq!(payload.len(), usize::from(u16::from_be_bytes([*high, *low])));
+    assert_eq!(payload.len(), 64 * 1024 - 2 * 4 - 2, "two headers and two channel bytes are gone");
 }
