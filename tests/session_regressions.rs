@@ -262,7 +262,8 @@ fn what_one_read_brings_leaves_as_one_frame() {
     let mut session = Session::new(options(Dialect::V1, true));
     let ready = session.to_browser().len();
     session.browser_took(ready, Time::ZERO);
-    let mut read = [stdout(&[b'x'; 32 * 1024]), stdout(&[b'x'; 32 * 1024])].concat();
+    let frame = stdout(&vec![b'x'; 32 * 1024]);
+    let mut read = frame.repeat(2);
     read.truncate(64 * 1024);
     session.on_cluster(&mut read, Time::ZERO);
     let [0x82, 126, high, low, payload @ ..] = session.to_browser() else {
