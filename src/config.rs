@@ -42,7 +42,7 @@ const FLAGS: &[Flag] = &[
     flag("base-path", "PATH", "/", "the path under which everything is served"),
     flag("tls-cert", "FILE", "", "serve TLS with this certificate chain (PEM)"),
     flag("tls-key", "FILE", "", "and this private key (PEM)"),
-    flag("kubeconfig", "FILE", "", "else the pod's service account, $KUBECONFIG, ~/.kube/config"),
+    flag("kubeconfig", "FILE", "", "else $KUBECONFIG, the pod's service account, ~/.kube/config"),
     flag("context", "NAME", "", "the default cluster; else the kubeconfig's current context"),
     flag("clusters", "NAMES", "", "further contexts that callers may name, with commas"),
     flag("auth", "MODE", "passthrough", "whose identity the cluster sees: passthrough or own"),

@@ -14,7 +14,8 @@ use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
-use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 
 use crate::credential::{Credential, Token};
 use crate::exec::Connector;
@@ -55,8 +56,9 @@ impl Clusters {
         &self.source
     }
 
-    /// The clusters of a named kubeconfig, else the pod's own, else those of `$KUBECONFIG`, else
-    /// those of the usual file. `context` and `others` are as in [`Clusters::from_kubeconfig`].
+    /// The clusters of a named kubeconfig, else those of `$KUBECONFIG`, else the pod's own, else
+    /// those of the usual file. `context` and `others` are as in [`Clusters::from_kubeconfig`]; a
+    /// pod's own cluster has no contexts to choose from.
     ///
     /// # Errors
     ///
@@ -67,14 +69,22 @@ impl Clusters {
         others: &[String],
         own: Own,
     ) -> Result<Self, String> {
-        if kubeconfig.is_none()
+        let path = match kubeconfig {
+            Some(path) => Some(path.to_owned()),
+            None => from_environment()?,
+        };
+        if path.is_none()
             && let Some(clusters) = Self::in_cluster(own)
         {
+            if context.is_some() || !others.is_empty() {
+                return Err("--context and --clusters need a kubeconfig, and this pod uses its \
+                            service account: name one with --kubeconfig"
+                    .to_owned());
+            }
             return clusters;
         }
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-        let usual = || set("HOME").map(|home| PathBuf::from(home).join(".kube/config"));
-        let path = kubeconfig.map(Path::to_owned).or_else(|| set("KUBECONFIG").map(PathBuf::from));
+        let home = || std::env::var_os("HOME").filter(|home| !home.is_empty());
+        let usual = || home().map(|home| PathBuf::from(home).join(".kube/config"));
         match path.or_else(usual) {
             Some(path) => Self::from_kubeconfig(&path, context, others, own),
             None => Err("no kubeconfig: name one with --kubeconfig".to_owned()),
@@ -139,8 +149,11 @@ impl Clusters {
         own: Own,
     ) -> Result<Self, String> {
         let file: File = serde_json::from_slice(text).map_err(|error| {
+            // What serde says itself shows the value that it did not expect, perhaps a token.
+            let what = if error.is_data() { "a field is wrong or missing" } else { "malformed" };
+            let (line, column) = (error.line(), error.column());
             format!(
-                "not a kubeconfig in JSON ({error}); \
+                "not a kubeconfig in JSON ({what} at line {line}, column {column}); \
                  write one with: kubectl config view --raw --flatten -o json"
             )
         })?;
@@ -161,14 +174,23 @@ impl Clusters {
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct File {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_empty")]
     clusters: Vec<NamedCluster>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_empty")]
     users: Vec<NamedUser>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_empty")]
     contexts: Vec<NamedContext>,
     #[serde(default)]
     current_context: String,
+}
+
+/// As in Go, where `null` is an empty list: kubectl 1.37 writes it.
+fn null_is_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 #[derive(Deserialize)]
@@ -218,8 +240,14 @@ struct User {
     client_certificate_data: Option<String>,
     client_key: Option<PathBuf>,
     client_key_data: Option<String>,
-    exec: Option<serde::de::IgnoredAny>,
-    auth_provider: Option<serde::de::IgnoredAny>,
+    exec: Option<IgnoredAny>,
+    auth_provider: Option<IgnoredAny>,
+    username: Option<IgnoredAny>,
+    password: Option<IgnoredAny>,
+    r#as: Option<IgnoredAny>,
+    as_uid: Option<IgnoredAny>,
+    as_groups: Option<IgnoredAny>,
+    as_user_extra: Option<IgnoredAny>,
 }
 
 impl File {
@@ -228,18 +256,23 @@ impl File {
         let context = &context.ok_or_else(|| format!("no context {name}"))?.context;
         let cluster = self.clusters.iter().find(|it| it.name == context.cluster);
         let cluster = &cluster.ok_or_else(|| format!("no cluster {}", context.cluster))?.cluster;
-        // A context without a user is allowed: it is anonymous.
         let nobody = User::default();
-        let user = self.users.iter().find(|it| it.name == context.user && own == Own::Included);
-        let user = user.map_or(&nobody, |it| &it.user);
+        let user = match (own, context.user.as_str()) {
+            // A context without a user is allowed: it is anonymous.
+            (Own::Excluded, _) | (_, "") => &nobody,
+            (Own::Included, name) => {
+                let user = self.users.iter().find(|it| it.name == name);
+                &user.ok_or_else(|| format!("no user {name}"))?.user
+            }
+        };
         if cluster.insecure_skip_tls_verify || cluster.proxy_url.is_some() {
             let field =
                 if cluster.proxy_url.is_some() { "proxy-url" } else { "insecure-skip-tls-verify" };
             return Err(format!("cluster {}: {field} is not supported yet", context.cluster));
         }
-        if user.exec.is_some() || user.auth_provider.is_some() {
+        if let Some(field) = user.unsupported() {
             return Err(format!(
-                "user {}: exec and auth-provider are not supported yet; \
+                "user {}: {field} is not supported yet; \
                  use a token, a tokenFile or a client certificate",
                 context.user
             ));
@@ -261,6 +294,22 @@ impl File {
 }
 
 impl User {
+    /// A field that would change who the cluster sees. Without it the cluster would see somebody
+    /// else, perhaps one with more rights.
+    fn unsupported(&self) -> Option<&'static str> {
+        let fields = [
+            ("exec", &self.exec),
+            ("auth-provider", &self.auth_provider),
+            ("username", &self.username),
+            ("password", &self.password),
+            ("as", &self.r#as),
+            ("as-uid", &self.as_uid),
+            ("as-groups", &self.as_groups),
+            ("as-user-extra", &self.as_user_extra),
+        ];
+        fields.into_iter().find_map(|(name, field)| field.as_ref().map(|_| name))
+    }
+
     /// The token; a file wins over an inline one, as in client-go.
     fn credential(&self, folder: &Path) -> Result<Credential, String> {
         match (&self.token_file, &self.token) {
@@ -295,6 +344,19 @@ impl User {
             }
             _ => Err("client-certificate and client-key go together".to_owned()),
         }
+    }
+}
+
+/// The file that `$KUBECONFIG` names. It may be a list, and kubectl skips its empty members.
+fn from_environment() -> Result<Option<PathBuf>, String> {
+    let value = std::env::var_os("KUBECONFIG").unwrap_or_default();
+    let mut paths = std::env::split_paths(&value).filter(|path| !path.as_os_str().is_empty());
+    let first = paths.next();
+    match paths.next() {
+        None => Ok(first),
+        Some(_) => Err("$KUBECONFIG is a list of files, which is not supported yet: \
+                        name one with --kubeconfig"
+            .to_owned()),
     }
 }
 

@@ -1,0 +1,110 @@
+//! What a kubeconfig and the environment say about clusters, and what is refused instead of
+//! being read as something weaker.
+
+// A test ends at the first thing that is not as expected; that is what these are for.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use podwire::{Clusters, Own};
+use serde_json::{Value, json};
+
+/// A kubeconfig with one context, its user and whatever the user is.
+fn kubeconfig(user: &Value) -> Value {
+    json!({
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "users": [{"name": "u", "user": user}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    })
+}
+
+fn parse(kubeconfig: &Value, own: Own) -> Result<Clusters, String> {
+    Clusters::parse(kubeconfig.to_string().as_bytes(), Path::new("."), None, &[], own)
+}
+
+#[test]
+fn a_user_that_is_not_understood_is_refused() {
+    for (field, value) in [
+        ("exec", json!({"command": "x"})),
+        ("auth-provider", json!({"name": "x"})),
+        ("username", json!("x")),
+        ("password", json!("x")),
+        ("as", json!("x")),
+        ("as-uid", json!("x")),
+        ("as-groups", json!(["x"])),
+        ("as-user-extra", json!({"x": ["y"]})),
+    ] {
+        let file = kubeconfig(&json!({"token": "t", field: value}));
+        let error = parse(&file, Own::Included).unwrap_err();
+        assert!(error.contains(&format!("user u: {field} is not supported")), "{error}");
+        assert!(parse(&file, Own::Excluded).is_ok(), "nobody looks at the users");
+    }
+}
+
+#[test]
+fn a_user_that_is_missing_is_not_nobody() {
+    let mut file = kubeconfig(&json!({"token": "t"}));
+    file["contexts"][0]["context"]["user"] = json!("gone");
+    assert_eq!(parse(&file, Own::Included).unwrap_err(), "no user gone");
+    assert!(parse(&file, Own::Excluded).is_ok());
+    file["contexts"][0]["context"]["user"] = json!("");
+    assert!(parse(&file, Own::Included).is_ok(), "a context may name none");
+}
+
+#[test]
+fn a_list_that_is_null_is_empty() {
+    let mut file = kubeconfig(&json!({}));
+    file["users"] = Value::Null;
+    assert_eq!(parse(&file, Own::Included).unwrap_err(), "no user u");
+    file["clusters"] = Value::Null;
+    assert_eq!(parse(&file, Own::Included).unwrap_err(), "no cluster c");
+    file["contexts"] = Value::Null;
+    assert_eq!(parse(&file, Own::Included).unwrap_err(), "no context x");
+}
+
+#[test]
+fn an_error_shows_no_value() {
+    let files = [
+        kubeconfig(&json!("s3cr3t-token")),
+        kubeconfig(&json!({"token": ["s3cr3t-token"]})),
+        json!({"users": "s3cr3t-token"}),
+        json!("s3cr3t-token"),
+    ];
+    for file in files {
+        let error = parse(&file, Own::Included).unwrap_err();
+        assert!(!error.contains("s3cr3t"), "{error}");
+        assert!(error.contains("at line 1, column ") && error.contains("kubectl"), "{error}");
+    }
+}
+
+fn podwire(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_podwire"));
+    let environment = environment.iter().copied();
+    command.args(arguments).env_clear().envs(environment).output().unwrap()
+}
+
+/// Asserts that the program ends with code 2 and one line with these words.
+fn assert_wrong(arguments: &[&str], environment: &[(&str, &str)], words: &str) {
+    let output = podwire(arguments, environment);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains(words) && said.lines().count() == 1, "{said}");
+}
+
+#[test]
+fn where_clusters_are_looked_for() {
+    let pod = [("KUBERNETES_SERVICE_HOST", "127.0.0.1"), ("KUBERNETES_SERVICE_PORT", "1")];
+    let named = ("KUBECONFIG", "/nowhere/named");
+    assert_wrong(&[], &[], "no kubeconfig: name one with --kubeconfig");
+    assert_wrong(&[], &[("HOME", "/nowhere")], "/nowhere/.kube/config");
+    assert_wrong(&[], &[named, ("HOME", "/nowhere")], "/nowhere/named");
+    assert_wrong(&[], &[("KUBECONFIG", ":/nowhere/named:")], "/nowhere/named:");
+    assert_wrong(&[], &[("KUBECONFIG", "/a:/b")], "a list of files");
+    assert_wrong(&["--kubeconfig=/nowhere/flag"], &[("KUBECONFIG", "/a:/b")], "/nowhere/flag");
+    assert_wrong(&[], &[pod[0], pod[1], ("HOME", "/nowhere")], "serviceaccount/ca.crt");
+    assert_wrong(&[], &[pod[0], pod[1], named], "/nowhere/named");
+    assert_wrong(&["--context=x"], &pod, "need a kubeconfig");
+    assert_wrong(&["--clusters=x"], &pod, "need a kubeconfig");
+}
