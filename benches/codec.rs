@@ -49,6 +49,7 @@ fn ours(stream: &[u8]) -> usize {
         session.on_cluster(read, Time::ZERO);
         let n = black_box(session.to_browser()).len();
         session.browser_took(n, Time::ZERO);
+        session.browser_flushed(Time::ZERO);
         session.reclaim(&mut for_browser, &mut for_cluster);
         written += n;
     }

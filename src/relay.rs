@@ -255,10 +255,13 @@ where
         let took = |session: &mut Session, n| session.browser_took(n, now);
         let session = &mut self.session;
         let pushed = push(io, cx, &mut self.flush_browser, session, Session::to_browser, took);
-        if pushed == Pushed::Broken {
-            self.session.on_browser_end(now);
+        match pushed {
+            Pushed::Nothing => return false,
+            Pushed::Something => {}
+            Pushed::Everything => session.browser_flushed(now),
+            Pushed::Broken => session.on_browser_end(now),
         }
-        pushed != Pushed::Nothing
+        true
     }
 
     fn write_cluster(&mut self, cx: &mut Context<'_>) -> bool {
@@ -266,10 +269,13 @@ where
         let took = Session::cluster_took;
         let session = &mut self.session;
         let pushed = push(io, cx, &mut self.flush_cluster, session, Session::to_cluster, took);
-        if pushed == Pushed::Broken {
-            self.session.on_cluster_deaf();
+        match pushed {
+            Pushed::Nothing => return false,
+            Pushed::Something => {}
+            Pushed::Everything => session.cluster_flushed(),
+            Pushed::Broken => session.on_cluster_deaf(),
         }
-        pushed != Pushed::Nothing
+        true
     }
 
     /// Says goodbye to a connection that is not needed any more and drops it. TLS has a word of
@@ -300,13 +306,17 @@ fn poll_read<S: AsyncRead + Unpin>(
 /// What came of an attempt to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pushed {
+    /// There was nothing to write, or nothing could be written.
     Nothing,
+    /// Some of it was taken, and some of that may be held back.
     Something,
+    /// All of it is on its way.
+    Everything,
     Broken,
 }
 
 /// Writes what a session has for a peer until the socket takes no more, and flushes: TLS may hold
-/// back what was written, and `flush` remembers that it does.
+/// back what it took, and `flush` remembers that it may.
 fn push<S: AsyncWrite + Unpin>(
     io: &mut S,
     cx: &mut Context<'_>,
@@ -320,17 +330,27 @@ fn push<S: AsyncWrite + Unpin>(
         match Pin::new(&mut *io).poll_write(cx, pending(session)) {
             Poll::Pending => break,
             Poll::Ready(Ok(n)) if n > 0 => took(session, n),
-            Poll::Ready(_) => return Pushed::Broken,
+            Poll::Ready(_) => {
+                *flush = false;
+                return Pushed::Broken;
+            }
         }
         pushed = Pushed::Something;
         *flush = true;
     }
-    if *flush {
-        match Pin::new(io).poll_flush(cx) {
-            Poll::Pending => {}
-            Poll::Ready(Ok(())) => *flush = false,
-            Poll::Ready(Err(_)) => return Pushed::Broken,
+    if !*flush {
+        return pushed;
+    }
+    match Pin::new(io).poll_flush(cx) {
+        Poll::Pending => pushed,
+        Poll::Ready(result) => {
+            // A broken socket stays broken: to flush it again and again would be a busy loop.
+            *flush = false;
+            match result {
+                Ok(()) if pending(session).is_empty() => Pushed::Everything,
+                Ok(()) => pushed,
+                Err(_) => Pushed::Broken,
+            }
         }
     }
-    pushed
 }

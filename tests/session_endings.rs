@@ -172,10 +172,11 @@ fn a_browser_that_leaves_hangs_the_process_up_in_the_way_of_its_place() {
     let close = Sent::Close(Some(1000));
     let closed = |id| Row::new(id, leaves()).ends(Kind::BrowserClosed);
     let rows = [
-        closed("terminal").sent(vec![Sent::Input(b"vi\x03\x04".to_vec()), close.clone()]),
+        closed("terminal")
+            .sent(vec![Sent::Input([&b"vi"[..], &[3, 4].repeat(5)].concat()), close.clone()]),
         closed("v4 terminal")
             .on(Subprotocol::V4)
-            .sent(vec![Sent::Input(b"vi\x03\x04".to_vec()), close.clone()]),
+            .sent(vec![Sent::Input([&b"vi"[..], &[3, 4].repeat(5)].concat()), close.clone()]),
         closed("pipe").without_terminal().sent(sent(&[Sent::CloseInput, close.clone()])),
         closed("v4 pipe")
             .without_terminal()
@@ -201,7 +202,8 @@ fn a_status_that_comes_during_a_hang_up_is_known_but_not_told() {
     row("no status", Stop(Kind::Idle)).ends(Kind::Idle).says("stopped").check();
     let steps = || vec![Stop(Kind::Drain), Wait(ms(200)), says(&[&status(&exit_status("130"))])];
     let ended = Process::Ended(Some(130));
-    Row::new("status", steps()).ends(Kind::Drain).process(ended).sent(keys()).check();
+    let answered = vec![Sent::Input(vec![3, 4]), Sent::Close(Some(1000))];
+    Row::new("status", steps()).ends(Kind::Drain).process(ended).sent(answered).check();
     let lost = vec![BrowserEnds, Wait(ms(200)), ClusterEnds];
     let keys_only = vec![Sent::Input(vec![3, 4])];
     Row::new("gone", lost).ends(Kind::BrowserLost).sent(keys_only).check();
@@ -227,6 +229,7 @@ fn a_session_that_never_had_a_cluster_says_why_and_closes() {
             reader.feed(session.to_browser());
             let (pending, now) = (session.to_browser().len(), ms(1));
             session.browser_took(pending, now);
+            session.browser_flushed(now);
             let Some(code) = kind.facts().close_code else { continue };
             assert_eq!(reader.close(), Some((code, "a reason")));
             assert!(match &reader.told[..] {

@@ -26,7 +26,8 @@ fn a_broken_frame_is_answered_with_the_code_that_the_rfc_names() {
     let row = |id, bytes: Vec<u8>, code| {
         // What stood before it counts, what stands behind it does not.
         let steps = vec![Browser([typed(b"a"), bytes, typed(b"b"), browser_close(1000)].concat())];
-        let sent = vec![Sent::Input(b"a\x03\x04".to_vec()), Sent::Close(Some(1000))];
+        let sent =
+            vec![Sent::Input([&b"a"[..], &[3, 4].repeat(5)].concat()), Sent::Close(Some(1000))];
         Row::new(id, steps).ends(Kind::ProtocolError).close_code(code).sent(sent).check();
     };
     row("F1", frame(0x82, b"unmasked", None), 1002);

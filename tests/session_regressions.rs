@@ -262,6 +262,7 @@ fn what_one_read_brings_leaves_as_one_frame() {
     let mut session = Session::new(options(Dialect::V1, true));
     let ready = session.to_browser().len();
     session.browser_took(ready, Time::ZERO);
+    session.browser_flushed(Time::ZERO);
     let frame = stdout(&vec![b'x'; 32 * 1024]);
     let mut read = frame.repeat(2);
     read.truncate(64 * 1024);
@@ -271,4 +272,35 @@ fn what_one_read_brings_leaves_as_one_frame() {
     };
     assert_eq!(payload.len(), usize::from(u16::from_be_bytes([*high, *low])));
     assert_eq!(payload.len(), 64 * 1024 - 2 * 4 - 2, "two headers and two channel bytes are gone");
+}
+
+/// TLS had taken the last words but not sent them; the two seconds that a close may take ran, and
+/// the connection was dropped with the end of the output, the exit and the close still in it.
+#[test]
+fn last_words_that_tls_holds_back_are_waited_for() {
+    let limits = Limits::default();
+    let mut session = Session::new(options(Dialect::V1, true));
+    session.on_cluster(
+        &mut [stdout(b"out"), status(&exit_status("3")), cluster_close(1000)].concat(),
+        ms(0),
+    );
+    session.browser_took(session.to_browser().len(), ms(1));
+    assert_eq!(session.deadline(), Some(ms(1) + limits.slow_browser));
+    session.on_timeout(ms(1) + limits.close_wait);
+    assert!(!session.is_browser_over());
+    session.browser_flushed(ms(5000));
+    assert_eq!(session.deadline(), Some(ms(5000) + limits.close_wait));
+}
+
+/// The keys of a hang-up were typed once; a shell that was still starting lost them and lived on.
+#[test]
+fn a_hang_up_is_tried_again_until_the_process_ends() {
+    let mut rig = Rig::new(options(Dialect::V1, true));
+    rig.browser_ends();
+    rig.wait(ms(2500));
+    rig.drain();
+    assert_eq!(rig.cluster.sent, [Sent::Input([3, 4].repeat(3))]);
+    rig.cluster_sends(&status(&exit_status("130")));
+    assert_eq!(rig.finish().process, Process::Ended(Some(130)));
+    assert_eq!(rig.cluster.sent, [Sent::Input([3, 4].repeat(3)), Sent::Close(Some(1000))]);
 }

@@ -189,7 +189,10 @@ impl Rig {
         let n = n.min(pending.len());
         if n > 0 {
             browser.feed(&pending[..n]);
-            self.turn(|session, now| session.browser_took(n, now));
+            self.turn(|session, now| {
+                session.browser_took(n, now);
+                session.browser_flushed(now);
+            });
         }
     }
 
@@ -200,7 +203,10 @@ impl Rig {
         let n = n.min(pending.len());
         if n > 0 {
             cluster.feed(&pending[..n]);
-            self.turn(|session, _| session.cluster_took(n));
+            self.turn(|session, _| {
+                session.cluster_took(n);
+                session.cluster_flushed();
+            });
         }
     }
 

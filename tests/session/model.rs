@@ -13,6 +13,9 @@ use super::readers::{Sent, Told, send, tell};
 /// Between the interrupt and the end of input of a hang-up.
 pub(crate) const HANGUP_SPACING: Duration = Duration::from_millis(200);
 
+/// Between two tries of it.
+const HANGUP_AGAIN: Duration = Duration::from_millis(800);
+
 /// An ending, as far as it can be foreseen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Expect {
@@ -35,7 +38,7 @@ impl Expect {
 pub(crate) enum Cluster {
     Open,
     StatusSeen,
-    HangingUp { until: Time, end_of_input: Option<Time> },
+    HangingUp { until: Time, key: Option<(Time, u8)> },
     Closing,
     Gone,
 }
@@ -245,13 +248,13 @@ impl Model {
                 let until = now + self.grace;
                 if self.tty && self.takes_input {
                     send(&mut self.sent, Sent::Input(vec![3]));
-                    let end_of_input = Some(now + HANGUP_SPACING);
-                    self.cluster = Cluster::HangingUp { until, end_of_input };
+                    let key = Some((now + HANGUP_SPACING, 4));
+                    self.cluster = Cluster::HangingUp { until, key };
                 } else if !self.tty && self.subprotocol == Subprotocol::V5 {
                     if std::mem::take(&mut self.takes_input) {
                         self.sent.push(Sent::CloseInput);
                     }
-                    self.cluster = Cluster::HangingUp { until, end_of_input: None };
+                    self.cluster = Cluster::HangingUp { until, key: None };
                 } else {
                     self.close_cluster();
                 }
@@ -274,10 +277,18 @@ impl Model {
     }
 
     pub(crate) fn timeout(&mut self, now: Time) {
-        let Cluster::HangingUp { until, end_of_input } = self.cluster else { return };
-        if end_of_input.is_some_and(|at| at.min(until) <= now) {
+        let Cluster::HangingUp { until, key } = self.cluster else { return };
+        if let Some((at, 4)) = key
+            && at.min(until) <= now
+        {
             send(&mut self.sent, Sent::Input(vec![4]));
-            self.cluster = Cluster::HangingUp { until, end_of_input: None };
+            self.cluster = Cluster::HangingUp { until, key: Some((now + HANGUP_AGAIN, 3)) };
+        } else if let Some((at, 3)) = key
+            && at <= now
+            && now < until
+        {
+            send(&mut self.sent, Sent::Input(vec![3]));
+            self.cluster = Cluster::HangingUp { until, key: Some((now + HANGUP_SPACING, 4)) };
         }
         if until <= now {
             self.close_cluster();

@@ -37,9 +37,10 @@ pub(crate) struct Row {
     ignored: Option<u64>,
 }
 
-/// What a terminal without a status is sent: the keys of a hang-up, and at last the close.
+/// What a terminal without a status is sent: the keys of a hang-up, once a second, and at last the
+/// close.
 pub(crate) fn keys() -> Vec<Sent> {
-    vec![Sent::Input(vec![3, 4]), Sent::Close(Some(1000))]
+    vec![Sent::Input([3, 4].repeat(5)), Sent::Close(Some(1000))]
 }
 
 impl Row {

@@ -45,6 +45,9 @@ pub(super) struct Leg {
     pub(super) told: u64,
     /// The part of them that the page has consumed, once it began to say so.
     pub(super) acked: Option<u64>,
+    /// Whether bytes that were taken may be held back by TLS. Until they are not, they wait for
+    /// the browser like those in the outbox.
+    pub(super) unflushed: bool,
     /// When the outbox last shrank or was empty.
     pub(super) progress_at: Time,
     /// How long after that a browser that takes nothing is given up.
@@ -82,6 +85,7 @@ impl Leg {
             misunderstood: 0,
             told: 0,
             acked: None,
+            unflushed: false,
             progress_at: Time::ZERO,
             patience,
             closed: false,
@@ -208,6 +212,7 @@ impl Leg {
         self.state = State::Gone;
         self.open = None;
         self.outbox.clear();
+        self.unflushed = false;
         self.forget_message();
     }
 
@@ -218,7 +223,7 @@ impl Leg {
 
     /// The clock of a browser that takes nothing starts with the first byte that waits for it.
     pub(super) fn mark_progress(&mut self, now: Time) {
-        if self.outbox.is_empty() {
+        if self.is_clear() {
             self.progress_at = now;
         }
     }
@@ -238,7 +243,12 @@ impl Leg {
 
     /// When a browser that takes nothing is given up.
     pub(super) fn slow_at(&self) -> Option<Time> {
-        (!self.outbox.is_empty()).then(|| self.progress_at + self.patience)
+        (!self.is_clear()).then(|| self.progress_at.saturating_add(self.patience))
+    }
+
+    /// Whether nothing waits for the browser.
+    pub(super) fn is_clear(&self) -> bool {
+        self.outbox.is_empty() && !self.unflushed
     }
 
     /// Bytes told but not acknowledged, once the page acknowledges at all.

@@ -19,6 +19,10 @@ const END_OF_INPUT: u8 = 0x04;
 /// both bytes in one write, neither bash nor dash at its prompt was seen to end.
 const HANGUP_SPACING: Time = Time::from_millis(200);
 
+/// Between two tries of a hang-up. A shell that is still starting loses both keys: of sixty that
+/// were left while they started, one ended at the first try and all at the second.
+const HANGUP_AGAIN: Time = Time::from_millis(800);
+
 /// Where the leg stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -32,8 +36,8 @@ pub(super) enum State {
     /// The ending is known and the process was asked to go; its output is discarded.
     HangingUp {
         until: Time,
-        /// When the end of input is to be typed, if it still is.
-        end_of_input: Option<Time>,
+        /// What is to be typed next, and when; nothing without a terminal.
+        key: Option<(Time, u8)>,
     },
     /// Our close is queued.
     Closing {
@@ -188,26 +192,33 @@ impl Leg {
             return;
         }
         self.size_wanted = None;
-        let mut end_of_input = None;
+        let mut key = None;
         if self.tty && self.takes_input {
             self.append(Opcode::Binary, &[channel::STDIN, INTERRUPT]);
-            end_of_input = Some(now + HANGUP_SPACING);
+            key = Some((now + HANGUP_SPACING, END_OF_INPUT));
         } else if self.can_close_input() {
             self.close_input();
         } else {
             self.close(now, close_wait);
             return;
         }
-        self.state = State::HangingUp { until: now + grace, end_of_input };
+        self.state = State::HangingUp { until: now + grace, key };
     }
 
-    /// Goes on with a hang-up: types the end of input when it is due, and closes at the end.
+    /// Goes on with a hang-up: types what is due, again and again, and closes at the end.
     pub(super) fn go_on_hanging_up(&mut self, now: Time, close_wait: Time) {
-        let State::HangingUp { until, end_of_input } = self.state else { return };
-        // A grace shorter than the spacing shortens the spacing, so that both are typed.
-        if end_of_input.is_some_and(|at| at.min(until) <= now) {
-            self.append(Opcode::Binary, &[channel::STDIN, END_OF_INPUT]);
-            self.state = State::HangingUp { until, end_of_input: None };
+        let State::HangingUp { until, key } = self.state else { return };
+        let next = match key {
+            // A grace shorter than the spacing shortens the spacing, so that both are typed.
+            Some((at, END_OF_INPUT)) if at.min(until) <= now => Some((HANGUP_AGAIN, INTERRUPT)),
+            Some((at, INTERRUPT)) if at <= now && now < until => {
+                Some((HANGUP_SPACING, END_OF_INPUT))
+            }
+            _ => None,
+        };
+        if let (Some((_, byte)), Some((wait, other))) = (key, next) {
+            self.append(Opcode::Binary, &[channel::STDIN, byte]);
+            self.state = State::HangingUp { until, key: Some((now + wait, other)) };
         }
         if until <= now {
             self.close(now, close_wait);

@@ -174,13 +174,13 @@ impl Session {
         let answers_fit = self.cluster.outbox.answers() < self.limits.outbox;
         match self.cluster.state {
             cluster::State::Open => {
-                self.browser.outbox.is_empty()
+                self.browser.is_clear()
                     && answers_fit
                     && self.browser.unacked() <= self.limits.ack_window
             }
             // All that is left to come is the close. A page that acknowledges late, or never
             // again, shall hear the exit all the same.
-            cluster::State::StatusSeen { .. } => self.browser.outbox.is_empty(),
+            cluster::State::StatusSeen { .. } => self.browser.is_clear(),
             // Output is discarded now, so nobody needs to be waited for.
             cluster::State::HangingUp { .. } => answers_fit,
             cluster::State::Closing { .. } | cluster::State::Gone => false,
@@ -202,10 +202,17 @@ impl Session {
         self.browser.outbox.pending()
     }
 
-    /// Takes note that the browser's socket took the first `n` of them.
+    /// Takes note that the browser's side took the first `n` of them. They are on their way when
+    /// [`Session::browser_flushed`] says so: TLS may hold them back.
     pub fn browser_took(&mut self, n: usize, now: Time) {
         self.browser.outbox.advance(n);
+        self.browser.unflushed = true;
         self.browser.progress_at = now;
+    }
+
+    /// Takes note that nothing that was taken is held back any more.
+    pub fn browser_flushed(&mut self, now: Time) {
+        self.browser.unflushed = false;
         if self.browser.outbox.is_empty() && self.browser.state == browser::State::Closing {
             // After the browser's own close there is nothing left to wait for.
             if self.browser.closed {
@@ -222,9 +229,14 @@ impl Session {
         self.cluster.outbox.pending()
     }
 
-    /// Takes note that the cluster's socket took the first `n` of them.
+    /// Takes note that the cluster's side took the first `n` of them; see
+    /// [`Session::cluster_flushed`].
     pub fn cluster_took(&mut self, n: usize) {
         self.cluster.outbox.advance(n);
+    }
+
+    /// Takes note that nothing that was taken is held back any more.
+    pub fn cluster_flushed(&mut self) {
         if self.cluster.outbox.is_empty()
             && matches!(self.cluster.state, cluster::State::Closing { .. })
         {
@@ -240,8 +252,8 @@ impl Session {
             browser::State::Gone => None,
         };
         let cluster = match self.cluster.state {
-            cluster::State::HangingUp { until, end_of_input } => {
-                end_of_input.into_iter().chain([until]).min()
+            cluster::State::HangingUp { until, key } => {
+                Some(key.map_or(until, |(at, _)| at.min(until)))
             }
             cluster::State::StatusSeen { until } | cluster::State::Closing { until } => Some(until),
             cluster::State::Open | cluster::State::Gone => None,
