@@ -177,12 +177,15 @@ fn short_form(query: &Query<'_>) -> Result<Wanted, Ending> {
         None => Err(bad(format!("the parameter {} is missing", names[0]))),
     };
     let tty = query.flag("tty", true)?;
+    // As with every parameter of this form, empty is absent: a page's form sends all its fields.
+    let command = query.all("command");
+    let command = if command.iter().all(String::is_empty) { Vec::new() } else { command };
     Ok(Wanted {
         cluster: query.one(&["cluster"])?.map(str::to_owned),
         shell: query.one(&["shell"])?.map(str::to_owned),
         target: Target {
             container: query.one(&["container", "containerName"])?.map(str::to_owned),
-            command: query.all("command"),
+            command,
             stdin: query.flag("stdin", true)?,
             stdout: query.flag("stdout", true)?,
             stderr: !tty && query.flag("stderr", true)?,

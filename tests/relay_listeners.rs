@@ -145,6 +145,9 @@ async fn addresses_of_other_front_ends_are_understood() {
         (at("demo/demo/shell/main/b") + "?token=x&pod=y&pod=z&command=id&tty=maybe", "exec bash"),
         (at("demo/demo/shell/main/b") + "?cols=100&rows=30", "exec bash"),
         ("/t/shell/in/demo".to_owned(), "command -v"),
+        // A form sends its empty fields, too.
+        ("/exec?namespace=demo&pod=shell&container=main&command=".to_owned(), "command -v"),
+        ("/exec?namespace=demo&pod=shell&command=&command=&shell=sh".to_owned(), "exec sh"),
     ];
     for (target, words) in &rows {
         let mut page = relay.seed(target).await;
