@@ -7,6 +7,7 @@ use http_body_util::Full;
 use hyper::header::{
     ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
     RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+    WWW_AUTHENTICATE,
 };
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper::{Method, Request, Response, StatusCode};
@@ -22,6 +23,10 @@ use crate::route::Query;
 
 /// The body of every response of ours.
 pub type Body = Full<bytes::Bytes>;
+
+/// How a token travels in a browser, which cannot set headers. It stands among the subprotocols
+/// and is none (`k8s.io/apiserver/pkg/authentication/request/websocket`).
+pub(crate) const BEARER_SUBPROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
 
 /// How long a caller who met a limit should wait before it tries again.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
@@ -87,6 +92,10 @@ impl Refusal {
             connection = HeaderValue::from_static("Upgrade, close");
         }
         headers.insert(CONNECTION, connection);
+        if self.status == StatusCode::UNAUTHORIZED {
+            // RFC 9110 section 15.5.2: say which credential would do.
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
         }
@@ -167,8 +176,9 @@ impl Upgrade {
 /// Checks that a request opens a WebSocket (RFC 6455 section 4.2.1), and gives the 101 for it and
 /// the browser's end that exists once it was sent.
 ///
-/// The dialect is the first one known of those offered as subprotocols, else the one that the
-/// parameter `proto` names, else [`Dialect::Seed`]. No extension is ever agreed to.
+/// The dialect is `podwire.v1` if it is among the offered subprotocols. If none is offered it is
+/// the one that the parameter `proto` names, else [`Dialect::Seed`]. A subprotocol that carries a
+/// token counts as no offer. No extension is ever agreed to.
 ///
 /// Whether the request is *allowed* is the caller's to decide, before or after.
 ///
@@ -203,6 +213,12 @@ fn dialect<B>(request: &Request<B>) -> Result<(Dialect, Option<&'static str>), R
     if offered(request.headers()).any(|name| name == Dialect::V1_NAME) {
         return Ok((Dialect::V1, Some(Dialect::V1_NAME)));
     }
+    // A browser that offered something fails a handshake that chose nothing, after a session was
+    // opened for it (WHATWG WebSockets, "establish a WebSocket connection").
+    if offered(request.headers()).any(|name| !name.starts_with(BEARER_SUBPROTOCOL)) {
+        let message = "none of the offered subprotocols is known: offer podwire.v1";
+        return Err(Ending::new(Kind::BadRequest, message).into());
+    }
     let query = Query::parse(request.uri().query().unwrap_or_default())?;
     match query.one(&["proto"])? {
         None => Ok((Dialect::Seed, None)),
@@ -213,10 +229,12 @@ fn dialect<B>(request: &Request<B>) -> Result<(Dialect, Option<&'static str>), R
     }
 }
 
-/// The subprotocols that a request offers, in its order, over all header lines.
+/// The subprotocols that a request offers, in its order, over all header lines. Empty members of a
+/// list do not count (RFC 9110 section 5.6.1.2).
 pub(crate) fn offered(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let lines = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
-    lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).map(str::trim)
+    let names = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
+    names.map(str::trim).filter(|name| !name.is_empty())
 }
 
 fn refusal(error: Error) -> Refusal {

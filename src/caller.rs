@@ -6,20 +6,17 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper::header::{AUTHORIZATION, HeaderMap};
 
-use crate::accept::offered;
+use crate::accept::{BEARER_SUBPROTOCOL, offered};
 use crate::config::{Auth, Config};
 use crate::credential::Token;
 use crate::origin;
 use crate::proto::ending::{Ending, Kind};
 
-/// How the token travels in a browser, which cannot set headers
-/// (`k8s.io/apiserver/pkg/authentication/request/websocket`).
-const BEARER_SUBPROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
-
 /// The caller's token, or none where the relay's own identity is used.
 pub(crate) fn token(config: &Config, headers: &HeaderMap) -> Result<Option<Token>, Ending> {
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let same_origin = || origin::check(headers, scheme, &config.allow_origin);
+    not_alone(headers)?;
     match config.auth {
         Auth::Own => same_origin().map(|()| None),
         Auth::Passthrough => {
@@ -28,7 +25,13 @@ pub(crate) fn token(config: &Config, headers: &HeaderMap) -> Result<Option<Token
                 return Ok(Some(token));
             }
             same_origin()?;
-            let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+            let mut values = headers.get_all(AUTHORIZATION).iter();
+            let header = values.next().and_then(|value| value.to_str().ok());
+            if values.next().is_some() {
+                // Somebody on the way may have looked at the other.
+                let message = "two Authorization headers";
+                return Err(Ending::new(Kind::Unauthorized, message));
+            }
             let token = header.and_then(|value| {
                 let (scheme, token) = value.split_once(' ')?;
                 scheme.eq_ignore_ascii_case("bearer").then(|| Token::new(token)).flatten()
@@ -44,17 +47,25 @@ pub(crate) fn token(config: &Config, headers: &HeaderMap) -> Result<Option<Token
     }
 }
 
+/// A bearer subprotocol is never chosen, so a browser that offers nothing else would fail the
+/// handshake after a session was opened for it. Kubernetes refuses it, too.
+fn not_alone(headers: &HeaderMap) -> Result<(), Ending> {
+    let mut names = offered(headers).peekable();
+    if names.peek().is_none() || names.any(|name| !name.starts_with(BEARER_SUBPROTOCOL)) {
+        return Ok(());
+    }
+    let message = "a bearer subprotocol needs another one beside it, such as podwire.v1";
+    Err(Ending::new(Kind::Unauthorized, message))
+}
+
 /// The token among the offered subprotocols, by Kubernetes' rules: exactly one, base64url without
-/// padding, and never alone.
+/// padding.
 fn subprotocol_token(headers: &HeaderMap) -> Result<Option<Token>, Ending> {
     let wrong = |message: &'static str| Ending::new(Kind::Unauthorized, message);
     let mut tokens = offered(headers).filter_map(|name| name.strip_prefix(BEARER_SUBPROTOCOL));
     let Some(encoded) = tokens.next() else { return Ok(None) };
     if tokens.next().is_some() {
         return Err(wrong("two bearer subprotocols are offered"));
-    }
-    if offered(headers).count() < 2 {
-        return Err(wrong("a bearer subprotocol needs another one beside it, such as podwire.v1"));
     }
     let decoded = URL_SAFE_NO_PAD.decode(encoded).ok().and_then(|it| String::from_utf8(it).ok());
     let token = decoded.and_then(|text| Token::new(&text));

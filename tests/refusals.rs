@@ -35,6 +35,7 @@ async fn what_is_no_handshake_is_refused() {
     let version = "Sec-WebSocket-Version: 13";
     let method = |name: &str| upgrade(&target, "").replacen("GET", name, 1);
     let field = |name: &str, value: &str| format!("{name}: {value}\r\n");
+    let offer = |names: &str| upgrade(&target, &field("Sec-WebSocket-Protocol", names));
     let many = "X: x\r\n".repeat(200);
     let rows: Vec<(&str, String, u16)> = vec![
         ("H1", handshake("Upgrade: websocket", ""), 426),
@@ -70,6 +71,13 @@ async fn what_is_no_handshake_is_refused() {
         ("H12 evil", handshake("Host: localhost", "Host: evil\r\n"), 403),
         ("H12 user", handshake("Host: localhost", "Host: u@localhost\r\n"), 400),
         ("H12 path", handshake("Host: localhost", "Host: localhost/x\r\n"), 400),
+        ("H13 unknown", offer("chat, superchat"), 400),
+        ("H13 case", offer("Podwire.V1"), 400),
+        (
+            "H13 unknown and a parameter",
+            offer("chat").replacen(" HTTP", "&proto=seed HTTP", 1),
+            400,
+        ),
         ("H16 length", upgrade(&target, "Content-Length: 10\r\n") + "0123456789", 400),
         ("H16 chunked", upgrade(&target, "Transfer-Encoding: chunked\r\n") + "0\r\n\r\n", 400),
         (
@@ -122,12 +130,11 @@ async fn odd_handshakes_that_are_right_get_a_session() {
     let rows = [
         ("H5 list", handshake("Connection: Upgrade", "Connection: keep-alive, Upgrade\r\n"), None),
         ("H5 case", handshake("Upgrade: websocket", "upgrade: WebSocket\r\n"), None),
-        ("H13 unknown", offer("chat, superchat"), None),
+        ("H13 none", offer(" , "), None),
         ("H13 fifty", offer(&(fifty + "podwire.v1")), Some("podwire.v1")),
         ("H13 empty member", offer(", ,podwire.v1,"), Some("podwire.v1")),
         ("H13 long", offer(&format!("{long}, podwire.v1")), Some("podwire.v1")),
         ("H13 lines", offer("chat\r\nSec-WebSocket-Protocol: podwire.v1"), Some("podwire.v1")),
-        ("H13 case", offer("Podwire.V1"), None),
         ("H15", upgrade(&target, "Sec-WebSocket-Extensions: permessage-deflate\r\n"), None),
         ("H16 no body", upgrade(&target, "Content-Length: 0\r\n"), None),
         ("H21", upgrade(&target, "X-Forwarded-For: fe80::1%eth0, nonsense, 1.2.3.4\r\n"), None),

@@ -81,6 +81,10 @@ async fn only_pages_of_allowed_origins_get_the_relays_own_identity() {
             assert_eq!(answer.status == 403, status == 403, "{host}{path}: {answer:?}");
         }
     }
+    // H14: where no token is asked for, one alone would still get a handshake that browsers refuse.
+    let alone = format!("Sec-WebSocket-Protocol: {}\r\n", bearer("x"));
+    let answer = relay.ask(&short(&["true"], ""), &alone).await;
+    answer.assert_refusal(401, "unauthorized", "H14 alone");
     session(&cluster, sessions - 1).await;
     assert_eq!(cluster.sessions().len(), sessions, "refused requests reach no cluster");
 }
@@ -110,7 +114,10 @@ async fn a_caller_brings_a_token() {
         ("cookie", "Cookie: token=x\r\n".to_owned(), 401),
         ("basic", "Authorization: Basic YTpi\r\n".to_owned(), 401),
         ("empty", "Authorization: Bearer \r\n".to_owned(), 401),
+        ("two headers", authorization.repeat(2), 401),
         ("H14 alone", protocols(&good), 401),
+        ("H14 alone with a comma", protocols(&format!("{good}, ,")), 401),
+        ("H14 beside an unknown one", protocols(&format!("{good}, chat")), 400),
         ("H14 two", protocols(&format!("podwire.v1, {good}, {good}")), 401),
         ("H14 two lines", protocols(&good) + &protocols(&good), 401),
         ("H14 padded", protocols(&format!("podwire.v1, {}", bearer("a") + "==")), 401),
@@ -126,6 +133,7 @@ async fn a_caller_brings_a_token() {
         assert_eq!(chosen, "podwire.v1", "{id}: never a token");
         if status == 401 {
             answer.assert_refusal(401, "unauthorized", id);
+            assert_eq!(answer.header("www-authenticate"), Some("Bearer"), "{id}");
         }
     }
     // A token that the cluster does not know, both ways; the kubeconfig's user is never used.
@@ -214,6 +222,7 @@ async fn the_query_for_the_cluster_is_built_anew() {
         (short(&["a"], "&tty=FALSE&stdin=0&stderr=false"), simple, "&stdout=true"),
         (short(&["a"], "&stderr=true"), simple, tty),
         (short(&["~._-"], "&token=secret"), "command=~._-&container=main", tty),
+        (short(&["", "a"], ""), "command=&command=a&container=main", tty),
         (
             "/exec?ns=demo&name=shell&containerName=side&command=a%20b&command=a+b".to_owned(),
             "command=a%20b&command=a%20b&container=side",
