@@ -1,6 +1,6 @@
 //! Podwire, the program: reads the settings, binds, serves, and ends with a code.
 
-use std::io::Write;
+use std::io::{Write, stderr, stdout};
 use std::process::ExitCode;
 
 use podwire::config::{Auth, Command, Config, parse};
@@ -17,7 +17,8 @@ fn main() -> ExitCode {
     let config = match parse(std::env::args_os(), |name| std::env::var(name).ok()) {
         Ok(Command::Serve(config)) => config,
         Ok(Command::Print(text)) => {
-            print!("{text}");
+            // Who closed stdout, such as `head`, wants no more of it.
+            let _ = write!(stdout().lock(), "{text}");
             return ExitCode::SUCCESS;
         }
         Err(message) => return fail(WRONG, &message),
@@ -46,10 +47,11 @@ async fn run(config: Config, clusters: Clusters, tls: Option<TlsAcceptor>) -> Ex
     };
     let listener = match Listener::bind(&config).await {
         Ok(listener) => listener,
-        Err(error) => return fail(1, &format!("cannot listen on {:?}: {error}", config.listen)),
+        Err(error) => return fail(1, &format!("cannot listen on {}: {error}", config.listen)),
     };
     log::info!("clusters from {}", clusters.source());
-    println!("ready {}", listener.url(&config));
+    // Nobody has to wait for it.
+    let _ = writeln!(stdout().lock(), "ready {}", listener.url(&config));
     let stop = async move {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
     };
@@ -58,7 +60,7 @@ async fn run(config: Config, clusters: Clusters, tls: Option<TlsAcceptor>) -> Ex
 }
 
 fn fail(code: u8, message: &str) -> ExitCode {
-    eprintln!("podwire: {message}");
+    let _ = writeln!(stderr().lock(), "podwire: {message}");
     ExitCode::from(code)
 }
 
@@ -75,7 +77,7 @@ impl log::Log for Stderr {
         if self.enabled(record.metadata()) {
             // Nobody is left to tell if stderr is closed.
             let level = record.level().as_str().to_ascii_lowercase();
-            let _ = writeln!(std::io::stderr().lock(), "{level:5} {}", record.args());
+            let _ = writeln!(stderr().lock(), "{level:5} {}", record.args());
         }
     }
 

@@ -79,6 +79,19 @@ fn an_error_shows_no_value() {
     }
 }
 
+#[test]
+fn a_closed_stdout_is_no_failure() {
+    for argument in ["--help", "--version", "--print-config"] {
+        // The pipe's reader is gone before the program begins.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_podwire"));
+        let output = command.arg(argument).env_clear().stdout(writer).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{argument}: {output:?}");
+        assert!(output.stderr.is_empty(), "{argument}: {output:?}");
+    }
+}
+
 fn podwire(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_podwire"));
     let environment = environment.iter().copied();
