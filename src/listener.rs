@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{Config, Listen};
@@ -23,7 +23,7 @@ pub enum Listener {
 
 impl Listener {
     /// Binds the configured address. A Unix socket is only for its owner (mode 0600); one that
-    /// an earlier run left behind is replaced.
+    /// an earlier run left behind is replaced, one that somebody still answers on is not.
     ///
     /// # Errors
     ///
@@ -33,7 +33,17 @@ impl Listener {
             Listen::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
             Listen::Unix(path) => {
                 if std::fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket()) {
-                    std::fs::remove_file(path)?;
+                    match UnixStream::connect(path).await {
+                        // This is what the system says when nobody listens any more.
+                        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                            std::fs::remove_file(path)?;
+                        }
+                        Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                            return Err(error);
+                        }
+                        // Whoever has no time to answer is there, too.
+                        Ok(_) | Err(_) => return Err(io::ErrorKind::AddrInUse.into()),
+                    }
                 }
                 let listener = UnixListener::bind(path)?;
                 std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;

@@ -73,7 +73,7 @@ async fn a_unix_socket_is_for_its_owner_only() {
     let start = Start { listen: listen.clone(), ..Start::default() };
     // The second one replaces the socket that the first one left behind.
     for _ in 0..2 {
-        let relay = start.clone().before(&cluster).await;
+        let mut relay = start.clone().before(&cluster).await;
         assert_eq!(relay.url, listen);
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -90,6 +90,20 @@ async fn a_unix_socket_is_for_its_owner_only() {
             within("an upgrade", tokio_tungstenite::client_async(uri, unix)).await.unwrap();
         let mut page = Browser::new(socket, response, true);
         page.assert_exit("exit", Some(3), 1000, "over a Unix socket").await;
+
+        // While it runs, nobody takes its place.
+        let kubeconfig = path.with_extension("kubeconfig");
+        std::fs::write(&kubeconfig, cluster.kubeconfig()).unwrap();
+        let second = std::process::Command::new(env!("CARGO_BIN_EXE_podwire"))
+            .args(["--listen", &listen, "--kubeconfig", kubeconfig.to_str().unwrap()])
+            .output()
+            .unwrap();
+        assert_eq!(second.status.code(), Some(1));
+        let said = String::from_utf8(second.stderr).unwrap();
+        assert!(said.contains(&format!("cannot listen on {listen}: address in use")), "{said}");
+        assert!(UnixStream::connect(&path).await.is_ok(), "the first one still answers");
+        assert_eq!(relay.terminate().await, Some(0));
+        assert!(path.exists(), "it is left behind");
     }
 }
 
