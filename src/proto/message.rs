@@ -59,19 +59,41 @@ pub enum FromBrowser<'a> {
 /// A text message that is not understood: what to tell the browser about it.
 pub type Misunderstood = &'static str;
 
-/// The union of all messages. Flat and borrowed: nothing in it can nest, so no input can exhaust
-/// the stack.
+/// A text that is borrowed where it has no escapes. serde does that for a `Cow`, but not for one
+/// inside an `Option`.
 #[derive(Deserialize)]
-struct Raw<'a> {
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+// Each type is read with its own fields only: what else stands in a message is not ours, whatever
+// its name, and may have any type. Nothing in them can nest, so no input can exhaust the stack.
+
+#[derive(Deserialize)]
+struct Type<'a> {
     #[serde(rename = "type", borrow)]
-    kind: Option<Cow<'a, str>>,
+    kind: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Input<'a> {
     #[serde(borrow)]
-    input: Option<Cow<'a, str>>,
+    input: Option<Text<'a>>,
     #[serde(borrow)]
-    data: Option<Cow<'a, str>>,
+    data: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Resize {
     cols: Option<f64>,
     rows: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct Ack {
     bytes: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Ping {
     id: Option<u64>,
 }
 
@@ -89,42 +111,35 @@ impl<'a> FromBrowser<'a> {
             Some(b'{') => {}
             Some(_) => return Err("not a JSON object"),
         }
-        let raw: Raw = match serde_json::from_slice(trimmed) {
-            Ok(raw) => raw,
-            Err(error) if error.is_data() && is_unknown(trimmed) => return Ok(Self::Unknown),
-            Err(error) if error.is_data() => return Err("a field is doubled or of the wrong type"),
-            Err(_) => return Err("malformed JSON"),
-        };
-        match raw.kind.as_deref() {
-            Some("input") => match (raw.input, raw.data) {
-                (Some(Cow::Borrowed(text)), None) => Ok(Self::Input(text.as_bytes().into())),
-                (Some(Cow::Owned(text)), None) => Ok(Self::Input(text.into_bytes().into())),
-                (None, Some(data)) => match STANDARD.decode(&*data) {
+        let Some(Text(kind)) = read::<Type>(trimmed)?.kind else { return Ok(Self::Unknown) };
+        match &*kind {
+            "input" => match read(trimmed)? {
+                Input { input: Some(Text(text)), data: None } => Ok(Self::Input(match text {
+                    Cow::Borrowed(text) => text.as_bytes().into(),
+                    Cow::Owned(text) => text.into_bytes().into(),
+                })),
+                Input { input: None, data: Some(Text(data)) } => match STANDARD.decode(&*data) {
                     Ok(bytes) => Ok(Self::Input(bytes.into())),
                     Err(_) => Err("data is not base64"),
                 },
                 _ => Err("input needs either \"input\" or \"data\""),
             },
-            Some("resize") => Ok(Self::Resize(Size::new(side(raw.cols)?, side(raw.rows)?))),
-            Some("eof") => Ok(Self::Eof),
-            Some("ack") => raw.bytes.map(Self::Ack).ok_or("ack needs \"bytes\""),
-            Some("ping") => raw.id.map(Self::Ping).ok_or("ping needs \"id\""),
-            Some(_) | None => Ok(Self::Unknown),
+            "resize" => {
+                let Resize { cols, rows } = read(trimmed)?;
+                Ok(Self::Resize(Size::new(side(cols)?, side(rows)?)))
+            }
+            "eof" => Ok(Self::Eof),
+            "ack" => read::<Ack>(trimmed)?.bytes.map(Self::Ack).ok_or("ack needs \"bytes\""),
+            "ping" => read::<Ping>(trimmed)?.id.map(Self::Ping).ok_or("ping needs \"id\""),
+            _ => Ok(Self::Unknown),
         }
     }
 }
 
-/// Whether a message is of a type that this version does not know. Then its fields are not ours,
-/// whatever their names, and may have any type.
-fn is_unknown(text: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Type<'a> {
-        #[serde(rename = "type", borrow)]
-        kind: Option<Cow<'a, str>>,
-    }
-    let known = ["input", "resize", "eof", "ack", "ping"];
-    serde_json::from_slice::<Type>(text)
-        .is_ok_and(|it| it.kind.is_none_or(|kind| !known.contains(&&*kind)))
+fn read<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, Misunderstood> {
+    let wrong = "a field is doubled or of the wrong type";
+    serde_json::from_slice(text)
+        .map_err(|error| if error.is_data() { wrong } else { "malformed JSON" })
 }
 
 /// One side of a size: a whole number, not negative, however it is written.
@@ -349,6 +364,38 @@ mod tests {
         for text in ["", " \r\n\t"] {
             assert_eq!(parse(text), Ok(FromBrowser::Empty));
         }
+    }
+
+    #[test]
+    fn fields_that_a_type_does_not_use_may_be_anything() {
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let others = r#""id":"x","id":1,"bytes":-1"#;
+        let resize = format!(r#"{{"type":"resize","rows":1,"cols":1,{others},"data":{deep}}}"#);
+        assert_eq!(parse(&resize), Ok(FromBrowser::Resize(Size::new(1, 1))));
+        let text = format!(r#"{{"type":"input","input":"a",{others},"rows":{deep}}}"#);
+        assert_eq!(parse(&text), Ok(input(b"a")));
+        let eof = format!(r#"{{"type":"eof",{others},"input":{deep},"cols":"","cols":""}}"#);
+        assert_eq!(parse(&eof), Ok(FromBrowser::Eof));
+        let ping = r#"{"type":"ping","id":7,"rows":[],"input":{"type":"eof"}}"#;
+        assert_eq!(parse(ping), Ok(FromBrowser::Ping(7)));
+        for text in [
+            r#"{"type":"resize","rows":1,"cols":1,"rows":1}"#,
+            r#"{"type":"input","input":"a","input":"a"}"#,
+            r#"{"type":"ack","bytes":1,"bytes":1}"#,
+            r#"{"type":"ping","id":"x"}"#,
+            &format!(r#"{{"type":"input","input":{deep}}}"#),
+            &format!(r#"{{"type":{deep}}}"#),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert_eq!(error, "a field is doubled or of the wrong type");
+        }
+    }
+
+    #[test]
+    fn text_without_escapes_is_not_copied() {
+        let borrows = |text| matches!(parse(text), Ok(FromBrowser::Input(Cow::Borrowed(_))));
+        assert!(borrows(r#"{"type":"input","input":"ls"}"#));
+        assert!(!borrows(r#"{"type":"input","input":"ls\r"}"#));
     }
 
     #[test]
