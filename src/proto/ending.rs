@@ -132,7 +132,7 @@ impl Kind {
     /// others are [`Kind::Failed`].
     pub fn of_failure(sentence: &str) -> Self {
         let says = |words: &[&str]| words.iter().any(|word| sentence.contains(word));
-        if says(&["container not found", "is not valid for pod"]) {
+        if says(&["container not found", "is not valid for pod", "pod does not exist"]) {
             Self::NotFound
         } else if says(&["error dialing backend", "error sending request"]) {
             Self::ClusterUnreachable
@@ -181,8 +181,11 @@ const MESSAGE_MAX: usize = 1024;
 /// Makes a sentence of somebody else's safe to print: control characters become `\u{..}`, as do
 /// the marks that reorder text, and it is cut at [`MESSAGE_MAX`].
 fn escape(message: Cow<'static, str>) -> Cow<'static, str> {
-    let is_odd =
-        |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let reorders = |c: char| {
+        let marks = ['\u{61c}', '\u{200e}', '\u{200f}'];
+        marks.contains(&c) || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let is_odd = |c: char| c.is_control() || reorders(c);
     if message.len() <= MESSAGE_MAX && !message.contains(is_odd) {
         return message;
     }
@@ -223,6 +226,8 @@ mod tests {
     fn a_sentence_of_the_clusters_cannot_drive_a_terminal() {
         let ending = Ending::new(Kind::Failed, "a\x1b]0;x\x07\r\nb\u{202e}c\n".to_owned());
         assert_eq!(ending.message, "a\\u{1b}]0;x\\u{7}\\r\\nb\\u{202e}c");
+        let ending = Ending::new(Kind::Failed, "a\u{200e}b\u{200f}c\u{61c}d");
+        assert_eq!(ending.message, "a\\u{200e}b\\u{200f}c\\u{61c}d");
         assert!(Ending::new(Kind::Failed, "x".repeat(5000)).message.len() < 1100);
     }
 
@@ -231,6 +236,7 @@ mod tests {
         let sorted = [
             (r#"unable to upgrade connection: container not found ("main")"#, Kind::NotFound),
             ("container nope is not valid for pod shell", Kind::NotFound),
+            ("unable to upgrade connection: pod does not exist", Kind::NotFound),
             ("error sending request: Post ...: connection refused", Kind::ClusterUnreachable),
             ("error dialing backend: dial tcp ...", Kind::ClusterUnreachable),
             ("exec: \"X\": executable file not found in $PATH: unknown", Kind::Failed),
