@@ -2,12 +2,15 @@
 
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
-    HeaderValue, IF_NONE_MATCH, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
 
 use crate::accept::{Body, Refusal};
 use crate::ui::asset;
+
+/// No constant of hyper's.
+const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 
 /// xterm.js 6 makes style elements at run time, hence the one `unsafe-inline`; no script does.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
@@ -34,6 +37,8 @@ pub(crate) fn respond<B>(
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     if path.is_empty() {
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+        // A page that opened this one must not be able to steer its window.
+        headers.insert(OPENER_POLICY, HeaderValue::from_static("same-origin"));
     }
     if request.headers().get(IF_NONE_MATCH).is_some_and(|tag| tag == asset.etag) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;

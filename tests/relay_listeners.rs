@@ -132,6 +132,7 @@ async fn everything_is_served_under_the_base_path() {
         let page = get("/a/terminal/?pod=x").await;
         assert_eq!(page.status, 200);
         assert!(page.header("content-type").unwrap().starts_with("text/html"));
+        assert_eq!(page.header("cross-origin-opener-policy"), Some("same-origin"));
         let moved = get("/a/terminal?pod=x").await;
         assert_eq!((moved.status, moved.header("location")), (308, Some("terminal/?pod=x")));
     }
