@@ -1,8 +1,8 @@
 //! The terminal page and its assets, embedded as `web/vendor.mjs` packed them.
 //!
-//! The page names its assets by the version of the whole set (`assets/VERSION/xterm.mjs`), so a browser may
-//! keep them for ever. Any other version is answered with today's bytes, to be asked for again: while a new
-//! release rolls out, a page from one replica gets its assets from another.
+//! The page names its assets by the version of the whole set (`assets/VERSION/xterm.mjs`), so a
+//! browser may keep them for ever. Any other version is answered with today's bytes, to be asked
+//! for again: while a new release rolls out, a page from one replica gets its assets from another.
 
 /// One file, ready to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,8 @@ pub(crate) struct Asset {
 const VERSION: &str = include_str!("../web/dist/VERSION");
 const ETAG: &str = concat!('"', include_str!("../web/dist/VERSION"), '"');
 
-/// The file at `path`, which is relative to the base path and has no leading slash; `""` is the page.
+/// The file at `path`, which is relative to the base path and has no leading slash; `""` is the
+/// page.
 pub(crate) fn asset(path: &str) -> Option<Asset> {
     const JS: &str = "text/javascript; charset=utf-8";
     const CSS: &str = "text/css; charset=utf-8";
@@ -55,7 +56,6 @@ pub(crate) fn asset(path: &str) -> Option<Asset> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
