@@ -10,7 +10,7 @@ use std::path::Path;
 
 use fake_cluster::{FakeCluster, Options};
 use podwire::config::{Command, parse};
-use podwire::listener::Listener;
+use podwire::listener::{Listener, tls};
 use podwire::server::serve;
 use podwire::{Clusters, Own};
 
@@ -21,6 +21,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 async fn run() -> Result<(), Box<dyn Error>> {
     // The relay's own flags, under the one mode that asks for no token.
+    let given = |argument: OsString| argument.to_string_lossy().starts_with("--auth");
+    if std::env::args_os().any(given) {
+        return Err("the demo always runs --auth own: leave --auth out".into());
+    }
     let own = ["podwire", "--auth=own"].map(OsString::from);
     let arguments = own.into_iter().chain(std::env::args_os().skip(1));
     let config = match parse(arguments, |name| std::env::var(name).ok())? {
@@ -35,12 +39,13 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let kubeconfig = cluster.kubeconfig();
     let clusters =
         Clusters::parse(kubeconfig.as_bytes(), Path::new("."), None, &[], Own::Included)?;
+    let tls = tls(&config)?;
     let listener = Listener::bind(&config).await?;
     println!("ready {}?namespace=demo&pod=shell", listener.url(&config));
     let stop = async {
         // Without a handler Ctrl-C ends the process anyway.
         let _ = tokio::signal::ctrl_c().await;
     };
-    serve(listener, None, config, clusters, stop).await;
+    serve(listener, tls, config, clusters, stop).await;
     Ok(())
 }
