@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::origin::Origin;
+use crate::origin::{Origin, parse_host};
 use crate::proto::session::Limits;
 use crate::route::Template;
 
@@ -287,7 +287,7 @@ impl Config {
             clusters: values.list("clusters"),
             auth: values.read("auth", auth)?,
             allow_origin: values.read_list("allow-origin", Origin::parse)?,
-            allow_host: values.list("allow-host"),
+            allow_host: values.read_list("allow-host", parse_host)?,
             routes: values.read_list("route", Template::parse)?,
             shells: values.read_list("shells", shell)?,
             no_command: values.read("no-command", boolean)?,
@@ -448,7 +448,7 @@ mod tests {
 
     #[test]
     fn wrong_usage_says_what_and_what_instead() {
-        let wrong: [(&[&str], &str); 12] = [
+        let wrong: [(&[&str], &str); 15] = [
             (&["--nope"], "unknown flag --nope; see podwire --help"),
             (&["--listen"], "see podwire --help"),
             (&["--listen", "8080"], "127.0.0.1:8080"),
@@ -458,6 +458,9 @@ mod tests {
             (&["--hangup-grace", "-1s"], "20s"),
             (&["--auth", "anybody"], "passthrough or own"),
             (&["--auth", "own", "--listen", "0.0.0.0:1"], "--insecure-allow-anonymous"),
+            (&["--allow-host", "a,name:8080"], "without its port: name"),
+            (&["--allow-host", "[::1]:80"], "without its port: [::1]"),
+            (&["--allow-host", "http://name"], "not a host such as"),
             (&["--tls-cert", "x"], "go together"),
             (&["--shells", "sh;id"], "not a shell's name"),
             (&["serve", "serve"], "see podwire --help"),

@@ -61,6 +61,19 @@ fn host_and_port(authority: &str) -> Option<(String, Option<u16>)> {
     (!is_odd).then(|| (host.to_ascii_lowercase(), port))
 }
 
+/// Reads a further name of the listener, without a port: it is whatever browsers connect to.
+///
+/// # Errors
+///
+/// What to type instead.
+pub(crate) fn parse_host(text: &str) -> Result<String, String> {
+    match host_and_port(text) {
+        Some((host, None)) => Ok(host),
+        Some((host, Some(_))) => Err(format!("{text}: a host stands without its port: {host}")),
+        None => Err(format!("{text}: not a host such as pod.example or [2001:db8::1]")),
+    }
+}
+
 /// Whether a request carries an `Origin`, that is, comes from a page in a browser.
 pub(crate) fn is_browser(headers: &HeaderMap) -> bool {
     headers.contains_key(ORIGIN)
