@@ -15,7 +15,7 @@ use crate::proto::ending::{Ending, Kind};
 /// The caller's token, or none where the relay's own identity is used.
 pub(crate) fn token(config: &Config, headers: &HeaderMap) -> Result<Option<Token>, Ending> {
     let scheme = if config.tls.is_some() { "https" } else { "http" };
-    let same_origin = || origin::check(headers, scheme, &config.allow_origin);
+    let same_origin = || origin::check_origin(headers, scheme, &config.allow_origin);
     not_alone(headers)?;
     match config.auth {
         Auth::Own => same_origin().map(|()| None),

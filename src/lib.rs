@@ -28,7 +28,7 @@
 //!    the process is in the [`Outcome`].
 //! 8. No token and no terminal byte stands in a log line, an error or a `Debug` output.
 //!
-//! The library spawns nothing, and logs nothing above debug.
+//! The library spawns nothing, and logs nothing above debug; [`server`] is the program and does both.
 //!
 //! # Embedding
 //!
@@ -36,32 +36,40 @@
 //!
 //! ```no_run
 //! use podwire::hyper::{Request, Response, body::Incoming};
-//! use podwire::{Body, Clusters, Ending, Kind, Limits, Refusal, Target, accept, relay};
+//! use podwire::{Body, Clusters, Ending, Kind, Limits, Refusal, Target};
+//! use podwire::{accept, check_origin, hang_up, refuse, relay};
 //!
 //! async fn shell(
 //!     clusters: &Clusters,
 //!     mut request: Request<Incoming>,
 //!     revoked: impl Future<Output = ()> + Send + 'static,
 //! ) -> Result<Response<Body>, Refusal> {
+//!     check_origin(request.headers(), "https", &[])?;
 //!     let (response, upgrade) = accept(&mut request)?;
-//!     let target = Target::new("default", "web-0");
-//!     let cluster = clusters.default().open(&target, None).await?;
+//!     let connector = clusters.default().clone();
+//!     let stop = async {
+//!         revoked.await;
+//!         Ending::new(Kind::Revoked, "the right was withdrawn")
+//!     };
 //!     podwire::tokio::spawn(async move {
-//!         let Ok(browser) = upgrade.browser().await else { return };
-//!         let stop = async {
-//!             revoked.await;
-//!             Ending::new(Kind::Revoked, "the right was withdrawn")
+//!         let opened = connector.open(&Target::new("default", "web-0"), None).await;
+//!         let limits = Limits::default();
+//!         let outcome = match (upgrade.browser().await, opened) {
+//!             (Ok(browser), Ok(cluster)) => relay(browser, cluster, limits, stop).await,
+//!             (Ok(browser), Err(ending)) => refuse(browser, ending, limits).await,
+//!             (Err(_), Ok(cluster)) => hang_up(cluster, limits).await,
+//!             (Err(_), Err(_)) => return,
 //!         };
-//!         let outcome = relay(browser, cluster, Limits::default(), stop).await;
 //!         println!("{}: {:?}", outcome.ending, outcome.process);
 //!     });
 //!     Ok(response)
 //! }
 //! ```
 //!
-//! `examples/embed.rs` is a whole gateway in sixty lines. A failed open may be told to a page,
-//! which cannot read a failed handshake, with [`refuse()`]; [`Refusal`] is the HTTP answer for
-//! everybody else.
+//! Here the 101 goes out at once, and a failure is told inside the WebSocket, as a page needs it.
+//! The task owns the cluster's end from the start: a handler may be dropped whenever the browser
+//! leaves, and a process that was started by then must be hung up. `examples/embed.rs` is a whole
+//! gateway in sixty lines; [`Refusal`] is an HTTP answer for callers that are no page.
 
 pub mod proto;
 
@@ -92,10 +100,10 @@ pub use accept::{Body, BrowserIo, Refusal, Upgrade, accept};
 pub use credential::{Credential, Token};
 pub use exec::{ClusterIo, Connector};
 pub use kubeconfig::{Clusters, Own};
-pub use origin::Origin;
+pub use origin::{Origin, check_origin};
 pub use proto::ending::{Ending, Kind};
 pub use proto::session::{Limits, Outcome};
-pub use relay::{Browser, Cluster, refuse, relay};
+pub use relay::{Browser, Cluster, hang_up, refuse, relay};
 pub use route::Template;
 pub use target::Target;
 // The crates whose types stand in signatures.

@@ -80,8 +80,13 @@ pub(crate) fn is_browser(headers: &HeaderMap) -> bool {
 }
 
 /// Checks the `Origin` of a request whose credential, if any, a foreign page could make a
-/// browser send. Without an `Origin` it is no browser and passes.
-pub(crate) fn check(headers: &HeaderMap, scheme: &str, allowed: &[Origin]) -> Result<(), Ending> {
+/// browser send: a cookie, a header that a gateway puts in, none at all. Without an `Origin` it is
+/// no browser and passes. `scheme` is that of our own listener, and its host is the request's.
+///
+/// # Errors
+///
+/// The page is from elsewhere, and not from an allowed origin.
+pub fn check_origin(headers: &HeaderMap, scheme: &str, allowed: &[Origin]) -> Result<(), Ending> {
     let mut origins = headers.get_all(ORIGIN).iter();
     let Some(origin) = origins.next() else { return Ok(()) };
     let foreign = || Ending::new(Kind::Forbidden, "this origin is not allowed; see --allow-origin");
@@ -140,7 +145,7 @@ mod tests {
         let allowed = [Origin::parse("https://good").unwrap()];
         let passes = |origin: &'static str| {
             let headers = headers(&[("host", "relay:8080"), ("origin", origin)]);
-            check(&headers, "http", &allowed).is_ok()
+            check_origin(&headers, "http", &allowed).is_ok()
         };
         for origin in ["https://good", "HTTPS://GOOD", "https://good:443", "http://relay:8080"] {
             assert!(passes(origin), "{origin}");
@@ -160,9 +165,9 @@ mod tests {
         ] {
             assert!(!passes(origin), "{origin}");
         }
-        assert!(check(&headers(&[("host", "relay")]), "http", &[]).is_ok(), "no browser");
+        assert!(check_origin(&headers(&[("host", "relay")]), "http", &[]).is_ok(), "no browser");
         let two = headers(&[("origin", "https://good"), ("origin", "https://good")]);
-        assert!(check(&two, "http", &allowed).is_err(), "two origins");
+        assert!(check_origin(&two, "http", &allowed).is_err(), "two origins");
     }
 
     #[test]

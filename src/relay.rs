@@ -5,6 +5,7 @@
 //! so a thousand idle sessions own none.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
@@ -27,7 +28,6 @@ const READ_MAX: usize = 64 * 1024;
 const TURNS_MAX: usize = 16;
 
 /// The browser's end of a session, after the 101.
-#[derive(Debug)]
 pub struct Browser<S> {
     /// The connection.
     pub io: S,
@@ -38,7 +38,6 @@ pub struct Browser<S> {
 }
 
 /// The cluster's end of a session, after its 101.
-#[derive(Debug)]
 pub struct Cluster<S> {
     /// The connection.
     pub io: S,
@@ -52,6 +51,20 @@ pub struct Cluster<S> {
     pub stdin: bool,
     /// The terminal's first size.
     pub size: Option<Size>,
+}
+
+impl<S> fmt::Debug for Browser<S> {
+    /// What was read early is the user's, and is not shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Browser({:?}, {} bytes early)", self.dialect, self.early.len())
+    }
+}
+
+impl<S> fmt::Debug for Cluster<S> {
+    /// What was read early is the user's, and is not shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cluster({:?}, {} bytes early)", self.place, self.early.len())
+    }
 }
 
 /// Relays between the two until the session is over, and says how it ended.
@@ -104,6 +117,22 @@ where
     let mut relay = Relay::<B, tokio::io::Empty>::new(Some(browser.io), None, session);
     relay.early(browser.early, Bytes::new());
     relay.run(pin!(std::future::pending())).await
+}
+
+/// Ends a process whose browser left before there was a session: [`relay()`] without a browser.
+///
+/// An opened cluster's end must come to one of the two, because dropping it leaves the process
+/// running.
+///
+/// # Cancellation
+///
+/// Dropping the future closes the connection at once, and the process goes on living.
+pub async fn hang_up<C>(cluster: Cluster<C>, limits: Limits) -> Outcome
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    let nobody = Browser { io: tokio::io::empty(), early: Bytes::new(), dialect: Dialect::Seed };
+    relay(nobody, cluster, limits, std::future::pending()).await
 }
 
 /// A number that nobody can guess. Without a source of randomness there would have been no

@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -22,13 +22,14 @@ use crate::accept::{Body, Refusal, Upgrade, accept};
 use crate::caller;
 use crate::config::{Auth, Config};
 use crate::credential::Token;
-use crate::exec::{ClusterIo, Connector};
+use crate::exec::Connector;
 use crate::kubeconfig::Clusters;
 use crate::listener::Listener;
 use crate::origin;
 use crate::proto::ending::{Ending, Kind};
+use crate::proto::message::Place;
 use crate::proto::session::Outcome;
-use crate::relay::{Browser, Cluster, refuse, relay};
+use crate::relay::{hang_up, refuse, relay};
 use crate::route;
 use crate::shell;
 use crate::target::Target;
@@ -187,84 +188,95 @@ async fn respond(
     let token = caller::token(config, request.headers())?;
     let mut wanted = wanted?.ok_or_else(no_such_address)?;
     shell::put_shell(config, &mut wanted)?;
-    let opened = match shared.clusters.get(wanted.cluster.as_deref()) {
-        None => Err(Ending::new(Kind::NotFound, "no such cluster")),
-        Some(connector) => open(shared, connector.clone(), wanted.target, token).await,
-    };
-    match opened {
-        Ok(cluster) => {
-            tokio::spawn(run(Arc::clone(shared), upgrade, cluster));
-            Ok(response)
-        }
-        // A page cannot read a failed handshake, so it is told inside a WebSocket.
-        Err(ending) if origin::is_browser(request.headers()) => {
-            tokio::spawn(run_refused(Arc::clone(shared), upgrade, ending));
-            Ok(response)
-        }
-        Err(ending) => Err(ending.into()),
+    let connector = shared.clusters.get(wanted.cluster.as_deref()).cloned();
+    let wish = Wish { connector, target: wanted.target, token };
+    let is_page = origin::is_browser(request.headers());
+    let (answer, answered) = oneshot::channel();
+    tokio::spawn(session(Arc::clone(shared), Box::new(wish), upgrade, is_page, answer));
+    match answered.await {
+        Ok(Ok(())) => Ok(response),
+        Ok(Err(ending)) => Err(ending.into()),
+        Err(_) => Err(Ending::new(Kind::Internal, "the session failed").into()),
     }
 }
 
-/// Opens the cluster's leg in a task of its own: if the browser leaves meanwhile, the process may
-/// have been started, and is hung up instead of forgotten.
-async fn open(
-    shared: &Arc<Shared>,
-    connector: Connector,
+/// What a session is to be.
+struct Wish {
+    /// None if there is no such cluster.
+    connector: Option<Connector>,
     target: Target,
     token: Option<Token>,
-) -> Result<Cluster<ClusterIo>, Ending> {
-    let (hand_over, handed_over) = tokio::sync::oneshot::channel();
-    let shared = Arc::clone(shared);
-    tokio::spawn(async move {
-        let opened = connector.open(&target, token.as_ref()).await;
-        if let Err(Ok(cluster)) = hand_over.send(opened) {
-            run_alone(shared, cluster).await;
-        }
-    });
-    let lost = |_| Err(Ending::new(Kind::Internal, "opening the session failed"));
-    handed_over.await.unwrap_or_else(lost)
 }
 
-/// A session from its 101 to its end.
-async fn run(shared: Arc<Shared>, upgrade: Upgrade, cluster: Cluster<ClusterIo>) {
-    match upgrade.browser().await {
-        Ok(browser) => {
-            let place = &cluster.place;
-            let session = place.session.clone();
-            log::info!(
-                "session start session={session} cluster={} namespace={} pod={} container={} \
-                 protocol={} tty={}",
-                place.cluster,
-                place.namespace,
-                place.pod,
-                place.container.as_deref().unwrap_or("-"),
-                place.protocol,
-                place.tty,
-            );
-            let stop = drain(shared.stopping.clone());
-            let limits = shared.config.limits.clone();
-            log_end(&session, &relay(browser, cluster, limits, stop).await);
-        }
-        Err(_) => run_alone(shared, cluster).await,
-    }
-}
-
-/// A session whose browser left before it could begin: only the hang-up is left to do.
-async fn run_alone(shared: Arc<Shared>, cluster: Cluster<ClusterIo>) {
-    let session = cluster.place.session.clone();
-    let dialect = crate::proto::message::Dialect::Seed;
-    let browser = Browser { io: tokio::io::empty(), early: bytes::Bytes::new(), dialect };
+/// A session from its first byte to its last.
+///
+/// It is a task of its own before there is an answer to the browser, and owns both ends from the
+/// start: whenever the browser leaves, a process that was started by then is hung up and not
+/// forgotten. `answer` lets the 101 go out.
+async fn session(
+    shared: Arc<Shared>,
+    wish: Box<Wish>,
+    upgrade: Upgrade,
+    is_page: bool,
+    answer: oneshot::Sender<Result<(), Ending>>,
+) {
+    let opened = match &wish.connector {
+        None => Err(Ending::new(Kind::NotFound, "no such cluster")),
+        Some(connector) => connector.open(&wish.target, wish.token.as_ref()).await,
+    };
     let limits = shared.config.limits.clone();
-    let outcome = relay(browser, cluster, limits, std::future::pending()).await;
-    log_end(&session, &outcome);
+    let cluster = match opened {
+        Ok(cluster) => cluster,
+        Err(ending) => {
+            log_refused(&wish.target, &ending);
+            // A page cannot read a failed handshake, so it is told inside a WebSocket.
+            if !is_page {
+                let _ = answer.send(Err(ending));
+            } else if answer.send(Ok(())).is_ok()
+                && let Ok(browser) = upgrade.browser().await
+            {
+                refuse(browser, ending, limits).await;
+            }
+            return;
+        }
+    };
+    // A session may last for hours, and needs none of this any more.
+    drop(wish);
+    let id = log_start(&cluster.place);
+    let browser = match answer.send(Ok(())) {
+        Ok(()) => upgrade.browser().await.ok(),
+        Err(_) => None,
+    };
+    let outcome = match browser {
+        Some(browser) => relay(browser, cluster, limits, drain(shared.stopping.clone())).await,
+        None => hang_up(cluster, limits).await,
+    };
+    log_end(&id, &outcome);
 }
 
-/// A session that is only its ending.
-async fn run_refused(shared: Arc<Shared>, upgrade: Upgrade, ending: Ending) {
-    log::info!("session refused: {ending}");
-    if let Ok(browser) = upgrade.browser().await {
-        refuse(browser, ending, shared.config.limits.clone()).await;
-    }
+fn log_start(place: &Place) -> String {
+    log::info!(
+        "session start session={} cluster={} namespace={} pod={} container={} protocol={} tty={}",
+        place.session,
+        place.cluster,
+        place.namespace,
+        place.pod,
+        place.container.as_deref().unwrap_or("-"),
+        place.protocol,
+        place.tty,
+    );
+    place.session.clone()
+}
+
+fn log_refused(target: &Target, ending: &Ending) {
+    log::info!(
+        "session refused session={} namespace={} pod={} kind={} message={:?}",
+        target.session,
+        target.namespace,
+        target.pod,
+        ending.kind.facts().name,
+        ending.message,
+    );
 }
 
 fn log_end(session: &str, outcome: &Outcome) {

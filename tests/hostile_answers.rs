@@ -152,8 +152,8 @@ async fn an_answer_that_is_no_session_is_told_to_everybody() {
     witness.until_output("still here").await;
     relay.until_descriptors(before).await;
     assert_eq!(relay.logged("session end"), 0);
-    // Each was told to two pages and refused to one caller.
-    assert_eq!(relay.logged("session refused"), 2 * (rows.len() + 1));
+    // Each was told to two pages and refused to one caller, and each of them is logged once.
+    assert_eq!(relay.logged("session refused"), 3 * (rows.len() + 1));
 }
 
 /// S3, S5: answers that are right in an unusual way.
