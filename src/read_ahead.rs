@@ -5,6 +5,7 @@
 //! asked. It keeps the buffer only while something is left in it, so an idle connection owns none.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -20,13 +21,18 @@ thread_local! {
 }
 
 /// A socket that reads ahead.
-#[derive(Debug)]
 pub struct ReadAhead<S> {
     io: S,
     /// Either empty, with nothing left, or a whole buffer.
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+}
+
+impl<S> fmt::Debug for ReadAhead<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ReadAhead({} bytes ahead)", self.end - self.start)
+    }
 }
 
 impl<S> ReadAhead<S> {

@@ -7,8 +7,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use podwire::bytes::Bytes;
+use podwire::proto::channel::Subprotocol;
 use podwire::proto::ending::Kind;
-use podwire::proto::session::Session;
+use podwire::proto::frame::{Opcode, append};
+use podwire::proto::message::{Dialect, FromBrowser, Place};
+use podwire::proto::session::{Limits, Options, Session, Time};
+use podwire::{Browser, Token};
 
 fn house() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -134,4 +139,31 @@ fn the_notes_and_the_code_have_the_same_table_of_endings() {
         let (http, close) = (number(facts.http_status), number(facts.close_code));
         assert_eq!(*row, [facts.name, &http, &close, retry]);
     }
+}
+
+/// What is typed and what is printed belongs to the user, at every log level.
+#[test]
+fn nothing_that_a_user_typed_or_saw_can_be_printed() {
+    let mark = "typed-secret";
+    let input = format!(r#"{{"type":"input","input":"{mark}"}}"#);
+    let message = FromBrowser::parse(input.as_bytes()).unwrap();
+    let early = || Bytes::from(mark.to_owned());
+    let browser = Browser { io: (), early: early(), dialect: Dialect::V1 };
+    let mut session = Session::new(Options {
+        dialect: Dialect::Seed,
+        subprotocol: Subprotocol::V5,
+        place: Place::default(),
+        stdin: true,
+        size: None,
+        mask_seed: 0,
+        limits: Limits::default(),
+    });
+    let mut frame = Vec::new();
+    append(&mut frame, Opcode::Binary, format!("\u{1}{mark}\u{e4}").as_bytes(), None);
+    session.on_cluster(&mut frame, Time::ZERO);
+    let token = Token::new(mark).unwrap();
+    let shown = format!("{message:?} {browser:?} {session:?} {token:?}");
+    assert!(!shown.contains(mark), "{shown}");
+    let as_bytes = format!("{:?}", mark.as_bytes());
+    assert!(!shown.contains(as_bytes.trim_matches(['[', ']'])), "{shown}");
 }

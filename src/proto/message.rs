@@ -5,7 +5,7 @@
 //! ends.
 
 use std::borrow::Cow;
-use std::str;
+use std::{fmt, str};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -38,7 +38,7 @@ impl Dialect {
 }
 
 /// What a text message asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum FromBrowser<'a> {
     /// Bytes for the process.
     Input(Cow<'a, [u8]>),
@@ -54,6 +54,21 @@ pub enum FromBrowser<'a> {
     Unknown,
     /// Nothing but white space.
     Empty,
+}
+
+impl fmt::Debug for FromBrowser<'_> {
+    /// Shows how much was typed, not what.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Input(bytes) => write!(f, "Input({} bytes)", bytes.len()),
+            Self::Resize(size) => write!(f, "Resize({size:?})"),
+            Self::Eof => f.write_str("Eof"),
+            Self::Ack(bytes) => write!(f, "Ack({bytes})"),
+            Self::Ping(id) => write!(f, "Ping({id})"),
+            Self::Unknown => f.write_str("Unknown"),
+            Self::Empty => f.write_str("Empty"),
+        }
+    }
 }
 
 /// A text message that is not understood: what to tell the browser about it.
@@ -224,13 +239,20 @@ pub(super) fn last_line(ending: &Ending) -> String {
 /// At most three bytes of a cut character are carried over to the next piece. Bytes that no
 /// continuation could make a character become U+FFFD, one for each maximal subpart as
 /// [`String::from_utf8_lossy`] does it, so that any cutting gives the same text.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Carry {
     bytes: [u8; 4],
     len: u8,
 }
 
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
+
+impl fmt::Debug for Carry {
+    /// Shows how much is carried, not what.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Carry({} bytes)", self.len)
+    }
+}
 
 impl Carry {
     /// The most that one byte of output can grow to.

@@ -10,7 +10,7 @@ const COMPACT_MIN: usize = 64 * 1024;
 ///
 /// While a turn lasts it works in a buffer lent by the thread; afterwards it owns heap only for
 /// what the peer did not take, and nothing when that is nothing.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Outbox {
     bytes: Vec<u8>,
     sent: usize,

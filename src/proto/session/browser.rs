@@ -26,7 +26,6 @@ pub(super) enum State {
     Gone,
 }
 
-#[derive(Debug)]
 pub(super) struct Leg {
     pub(super) state: State,
     pub(super) parser: Parser,

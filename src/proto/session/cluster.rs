@@ -46,7 +46,6 @@ pub(super) enum State {
     Gone,
 }
 
-#[derive(Debug)]
 pub(super) struct Leg {
     pub(super) state: State,
     pub(super) parser: Parser,
@@ -276,11 +275,5 @@ impl Masks {
         let mut key = [0; 4];
         key.copy_from_slice(&(mixed ^ mixed >> 31).to_be_bytes()[..4]);
         key
-    }
-}
-
-impl std::fmt::Debug for Masks {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Masks")
     }
 }

@@ -13,6 +13,7 @@ mod cluster;
 mod limits;
 mod outcome;
 
+use std::fmt;
 use std::time::Duration;
 
 use super::channel::{self, STATUS_MAX, Size, Status, Subprotocol};
@@ -32,7 +33,7 @@ pub type Time = Duration;
 const MISUNDERSTOOD_MAX: u8 = 10;
 
 /// What a session is about.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// How the browser wants to be talked to.
     pub dialect: Dialect,
@@ -51,7 +52,6 @@ pub struct Options {
 }
 
 /// One session. See the module's text.
-#[derive(Debug)]
 pub struct Session {
     browser: browser::Leg,
     cluster: cluster::Leg,
@@ -59,6 +59,14 @@ pub struct Session {
     ending: Option<Ending>,
     process: Process,
     traffic: Traffic,
+}
+
+impl fmt::Debug for Session {
+    /// Where the legs stand. What is in them is the user's, and is not shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (browser, cluster) = (self.browser.state, self.cluster.state);
+        write!(f, "Session(browser {browser:?}, cluster {cluster:?}, ending {:?})", self.ending)
+    }
 }
 
 impl Session {
