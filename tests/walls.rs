@@ -81,7 +81,7 @@ fn the_protocol_knows_nothing_that_waits_or_tells_the_time() {
         for (number, line) in code(&text) {
             let Some(import) = line.trim_start().strip_prefix("use ") else { continue };
             let root = import.split([':', ';']).next().unwrap_or_default();
-            let known = ["std", "bytes", "serde", "serde_json", "base64", "super", "self"];
+            let known = ["std", "serde", "serde_json", "base64", "super", "self"];
             assert!(known.contains(&root), "{}:{number}: {line}", path.display());
         }
     }
