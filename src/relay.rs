@@ -227,8 +227,10 @@ where
                 continue;
             }
             let Some(at) = self.session.deadline() else { return Poll::Pending };
+            // A limit of an embedder's may be longer than clocks go.
+            let Some(due) = self.began.checked_add(at) else { return Poll::Pending };
             if self.armed != Some(at) {
-                timer.as_mut().reset(self.began + at);
+                timer.as_mut().reset(due);
                 self.armed = Some(at);
             }
             if timer.as_mut().poll(cx).is_pending() {

@@ -304,3 +304,20 @@ fn a_hang_up_is_tried_again_until_the_process_ends() {
     assert_eq!(rig.finish().process, Process::Ended(Some(130)));
     assert_eq!(rig.cluster.sent, [Sent::Input([3, 4].repeat(3)), Sent::Close(Some(1000))]);
 }
+
+/// Limits as long as a duration can be were added to the time, and overflowed.
+#[test]
+fn limits_may_be_for_ever() {
+    let mut options = options(Dialect::V1, true);
+    let limits = &mut options.limits;
+    for limit in [&mut limits.hangup_grace, &mut limits.close_wait, &mut limits.slow_browser] {
+        *limit = Duration::MAX;
+    }
+    options.limits.message_time = Duration::MAX;
+    let mut rig = Rig::new(options);
+    rig.now = ms(10);
+    rig.browser_sends(&frame(0x01, b"{", Some([0; 4])));
+    rig.stop(Kind::Drain);
+    assert!(rig.session.deadline().is_some());
+    rig.timeout();
+}

@@ -237,7 +237,7 @@ impl Leg {
     pub(super) fn message_until(&self, time: Time) -> Option<Time> {
         let bytes = self.message.len() as u64;
         let allowance = Time::from_secs(bytes / MESSAGE_BYTES_PER_SECOND);
-        self.message_since.map(|since| since + time + allowance)
+        self.message_since.map(|since| since.saturating_add(time).saturating_add(allowance))
     }
 
     /// When a browser that takes nothing is given up.

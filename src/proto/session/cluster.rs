@@ -201,7 +201,7 @@ impl Leg {
             self.close(now, close_wait);
             return;
         }
-        self.state = State::HangingUp { until: now + grace, key };
+        self.state = State::HangingUp { until: now.saturating_add(grace), key };
     }
 
     /// Goes on with a hang-up: types what is due, again and again, and closes at the end.
@@ -229,7 +229,7 @@ impl Leg {
         self.finish();
         let key = self.masks.next();
         frame::append_close(self.outbox.tail(), 1000, "", Some(key));
-        self.state = State::Closing { until: now + close_wait };
+        self.state = State::Closing { until: now.saturating_add(close_wait) };
     }
 
     pub(super) fn status_seen(&mut self, status: Status, until: Time) {

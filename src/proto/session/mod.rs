@@ -158,7 +158,7 @@ impl Session {
     /// longer than the process, plus the time that a close may take.
     pub fn on_stop(&mut self, ending: Ending, now: Time) {
         self.end(ending, now);
-        self.browser.hurry(self.limits.hangup_grace + self.limits.close_wait, now);
+        self.browser.hurry(self.limits.hangup_grace.saturating_add(self.limits.close_wait), now);
     }
 
     /// Whether bytes of the browser's can be taken.
@@ -226,7 +226,7 @@ impl Session {
             if self.browser.closed {
                 self.browser.gone();
             } else {
-                let until = now + self.limits.close_wait;
+                let until = now.saturating_add(self.limits.close_wait);
                 self.browser.state = browser::State::Lingering { until };
             }
         }
@@ -298,8 +298,9 @@ impl Session {
                     self.conclude(End::Eof, now);
                 } else {
                     // The cluster's close may be waiting behind output that nobody takes.
-                    self.cluster.state =
-                        cluster::State::StatusSeen { until: now + self.limits.close_wait };
+                    self.cluster.state = cluster::State::StatusSeen {
+                        until: now.saturating_add(self.limits.close_wait),
+                    };
                 }
             }
             cluster::State::HangingUp { .. } => {
@@ -451,7 +452,7 @@ impl Session {
             return;
         }
         if let Some(status) = Status::parse(&self.cluster.status_text) {
-            let until = now + self.limits.close_wait;
+            let until = now.saturating_add(self.limits.close_wait);
             self.process = process_of(&status);
             if self.ending.is_some() {
                 // The process answered the hang-up.
