@@ -10,18 +10,18 @@
 
 mod browser;
 mod cluster;
-mod limits;
+mod options;
 mod outcome;
 
 use std::fmt;
 use std::time::Duration;
 
-use super::channel::{self, STATUS_MAX, Size, Status, Subprotocol};
+use super::channel::{self, STATUS_MAX, Status, Subprotocol};
 use super::ending::{Ending, Kind};
 use super::frame::{Event, Kind as MessageKind};
-use super::message::{Dialect, FromBrowser, Place, ToBrowser};
+use super::message::{Dialect, FromBrowser, ToBrowser};
 
-pub use self::limits::Limits;
+pub use self::options::{Limits, Options};
 use self::outcome::{End, ending_of, ending_of_v1, lost, process_of};
 pub use self::outcome::{Outcome, Process, Traffic};
 
@@ -31,25 +31,6 @@ pub type Time = Duration;
 /// Messages that are not understood end the session at this number: a page that keeps sending
 /// them is broken or is not one of ours.
 const MISUNDERSTOOD_MAX: u8 = 10;
-
-/// What a session is about.
-#[derive(Clone)]
-pub struct Options {
-    /// How the browser wants to be talked to.
-    pub dialect: Dialect,
-    /// Which version the cluster chose.
-    pub subprotocol: Subprotocol,
-    /// What the browser is told that it is connected to, and whether there is a terminal.
-    pub place: Place,
-    /// Whether input was asked for.
-    pub stdin: bool,
-    /// The terminal's first size, sent before anything else. Without a terminal it is not used.
-    pub size: Option<Size>,
-    /// A secret number, for the mask keys.
-    pub mask_seed: u64,
-    /// The limits.
-    pub limits: Limits,
-}
 
 /// One session. See the module's text.
 pub struct Session {

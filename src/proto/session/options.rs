@@ -1,6 +1,28 @@
-//! What a session may hold and how long it may wait.
+//! What a session is about, what it may hold and how long it may wait.
 
 use std::time::Duration;
+
+use super::super::channel::{Size, Subprotocol};
+use super::super::message::{Dialect, Place};
+
+/// What a session is about.
+#[derive(Clone)]
+pub struct Options {
+    /// How the browser wants to be talked to.
+    pub dialect: Dialect,
+    /// Which version the cluster chose.
+    pub subprotocol: Subprotocol,
+    /// What the browser is told that it is connected to, and whether there is a terminal.
+    pub place: Place,
+    /// Whether input was asked for.
+    pub stdin: bool,
+    /// The terminal's first size, sent before anything else. Without a terminal it is not used.
+    pub size: Option<Size>,
+    /// A secret number, for the mask keys.
+    pub mask_seed: u64,
+    /// The limits.
+    pub limits: Limits,
+}
 
 /// The limits of one session. The defaults are the contract's.
 #[derive(Clone, Debug)]
