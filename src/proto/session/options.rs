@@ -46,6 +46,24 @@ pub struct Limits {
     pub close_wait: Duration,
     /// How long a browser may take nothing at all.
     pub slow_browser: Duration,
+    /// How often the browser is pinged.
+    pub browser_ping: Duration,
+    /// How often the cluster is pinged. Some gateways before API servers cut after 20 s.
+    pub cluster_ping: Duration,
+    /// How long either peer may be silent, while it is read and takes what there is for it.
+    pub dead_after: Duration,
+    /// How long a terminal may be idle before its size is said again, which is the one thing that
+    /// crosses to the kubelet and changes nothing; none to leave it out.
+    pub size_keepalive: Option<Duration>,
+    /// How long nothing may be typed; none for ever.
+    pub idle_timeout: Option<Duration>,
+    /// How long a session may last; none for ever.
+    pub max_session: Option<Duration>,
+    /// How long before its end a user is told that the session is about to end, where the end can
+    /// be foreseen; at most half of what the limit itself is.
+    pub warning: Duration,
+    /// How long a user is left to read that the relay is being stopped.
+    pub drain_notice: Duration,
 }
 
 impl Default for Limits {
@@ -59,6 +77,14 @@ impl Default for Limits {
             hangup_grace: Duration::from_secs(5),
             close_wait: Duration::from_secs(2),
             slow_browser: Duration::from_mins(5),
+            browser_ping: Duration::from_secs(20),
+            cluster_ping: Duration::from_secs(10),
+            dead_after: Duration::from_secs(60),
+            size_keepalive: Some(Duration::from_secs(60)),
+            idle_timeout: Some(Duration::from_mins(30)),
+            max_session: Some(Duration::from_hours(12)),
+            warning: Duration::from_secs(60),
+            drain_notice: Duration::from_secs(5),
         }
     }
 }
