@@ -83,6 +83,7 @@ mod target;
 mod credential;
 mod kubeconfig;
 
+mod attend;
 mod caller;
 pub mod config;
 pub mod listener;

@@ -1,8 +1,8 @@
 //! The program's server: addresses, rules, and sessions.
 //!
 //! It is the library's first user and has no privileges: it decides with `route` and
-//! `origin` what a request may do, and leaves the rest to [`crate::accept()`],
-//! [`Connector::open`] and [`crate::relay()`]. What it must never know: frames, channels.
+//! `origin` what a request may do, and leaves the rest to [`crate::accept()`] and to `attend`,
+//! which is the task of a session. What it must never know: frames, channels.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,21 +18,16 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use crate::accept::{Body, Refusal, Upgrade, accept};
+use crate::accept::{Body, Refusal, accept};
+use crate::attend::{Wish, session};
 use crate::caller;
 use crate::config::{Auth, Config};
-use crate::credential::Token;
-use crate::exec::Connector;
 use crate::kubeconfig::Clusters;
 use crate::listener::Listener;
 use crate::origin;
 use crate::proto::ending::{Ending, Kind};
-use crate::proto::message::Place;
-use crate::proto::session::Outcome;
-use crate::relay::{hang_up, refuse, relay};
 use crate::route;
 use crate::shell;
-use crate::target::Target;
 
 /// For a request's head, and before it for TLS: a client that sends a byte now and then must not
 /// hold a connection for long.
@@ -45,13 +40,14 @@ const FIELDS_MAX: usize = 100;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// For all sessions to end after a signal; Kubernetes kills after 30 s.
 const DRAIN_TIME: Duration = Duration::from_secs(22);
+
 /// Everything that all sessions share.
 #[derive(Debug)]
-struct Shared {
-    config: Config,
-    clusters: Clusters,
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) clusters: Clusters,
     /// Becomes true when sessions are to end.
-    stopping: watch::Receiver<bool>,
+    pub(crate) stopping: watch::Receiver<bool>,
 }
 
 /// Serves until `stop` completes, then ends every session as a drain and returns when the last is
@@ -198,102 +194,4 @@ async fn respond(
         Ok(Err(ending)) => Err(ending.into()),
         Err(_) => Err(Ending::new(Kind::Internal, "the session failed").into()),
     }
-}
-
-/// What a session is to be.
-struct Wish {
-    /// None if there is no such cluster.
-    connector: Option<Connector>,
-    target: Target,
-    token: Option<Token>,
-}
-
-/// A session from its first byte to its last.
-///
-/// It is a task of its own before there is an answer to the browser, and owns both ends from the
-/// start: whenever the browser leaves, a process that was started by then is hung up and not
-/// forgotten. `answer` lets the 101 go out.
-async fn session(
-    shared: Arc<Shared>,
-    wish: Box<Wish>,
-    upgrade: Upgrade,
-    is_page: bool,
-    answer: oneshot::Sender<Result<(), Ending>>,
-) {
-    let opened = match &wish.connector {
-        None => Err(Ending::new(Kind::NotFound, "no such cluster")),
-        Some(connector) => connector.open(&wish.target, wish.token.as_ref()).await,
-    };
-    let limits = shared.config.limits.clone();
-    let cluster = match opened {
-        Ok(cluster) => cluster,
-        Err(ending) => {
-            log_refused(&wish.target, &ending);
-            // A page cannot read a failed handshake, so it is told inside a WebSocket.
-            if !is_page {
-                let _ = answer.send(Err(ending));
-            } else if answer.send(Ok(())).is_ok()
-                && let Ok(browser) = upgrade.browser().await
-            {
-                refuse(browser, ending, limits).await;
-            }
-            return;
-        }
-    };
-    // A session may last for hours, and needs none of this any more.
-    drop(wish);
-    let id = log_start(&cluster.place);
-    let browser = match answer.send(Ok(())) {
-        Ok(()) => upgrade.browser().await.ok(),
-        Err(_) => None,
-    };
-    let outcome = match browser {
-        Some(browser) => relay(browser, cluster, limits, drain(shared.stopping.clone())).await,
-        None => hang_up(cluster, limits).await,
-    };
-    log_end(&id, &outcome);
-}
-
-fn log_start(place: &Place) -> String {
-    log::info!(
-        "session start session={} cluster={} namespace={} pod={} container={} protocol={} tty={}",
-        place.session,
-        place.cluster,
-        place.namespace,
-        place.pod,
-        place.container.as_deref().unwrap_or("-"),
-        place.protocol,
-        place.tty,
-    );
-    place.session.clone()
-}
-
-fn log_refused(target: &Target, ending: &Ending) {
-    log::info!(
-        "session refused session={} namespace={} pod={} kind={} message={:?}",
-        target.session,
-        target.namespace,
-        target.pod,
-        ending.kind.facts().name,
-        ending.message,
-    );
-}
-
-fn log_end(session: &str, outcome: &Outcome) {
-    log::info!(
-        "session end session={session} kind={} exit_code={} process={:?} input={} output={} \
-         message={:?}",
-        outcome.ending.kind.facts().name,
-        outcome.ending.exit_code.map_or("-".to_owned(), |code| code.to_string()),
-        outcome.process,
-        outcome.traffic.input,
-        outcome.traffic.output,
-        outcome.ending.message,
-    );
-}
-
-async fn drain(mut stopping: watch::Receiver<bool>) -> Ending {
-    // An error means that the sender is gone, which is a stop, too.
-    let _ = stopping.wait_for(|stopping| *stopping).await;
-    Ending::new(Kind::Drain, "the relay is being stopped")
 }
