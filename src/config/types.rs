@@ -1,0 +1,120 @@
+//! What a setting can be.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Whose identity the cluster sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// The caller's bearer token.
+    Passthrough,
+    /// The relay's own, for everybody who can reach it.
+    Own,
+}
+
+/// Where browsers connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// A Unix socket, mode 0600.
+    Unix(PathBuf),
+}
+
+impl Listen {
+    /// Whether only this machine can connect.
+    pub fn is_loopback(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+
+    /// Whether the two cannot be bound at the same time. A port of 0 is whichever is free.
+    pub(super) fn collides(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp(one), Self::Tcp(two)) => {
+                let any = one.ip().is_unspecified() || two.ip().is_unspecified();
+                one.port() == two.port() && one.port() != 0 && (any || one.ip() == two.ip())
+            }
+            _ => self == other,
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    /// As `--listen` takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// What is done about a process whose browser left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hangup {
+    /// The keys or the end of input, then the signal to what is left of the session.
+    Signal,
+    /// The keys that end most programs, or the end of input without a terminal.
+    Keys,
+    /// Nothing: it runs on until it ends by itself.
+    None,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// What the head of a request may come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HeadLimits {
+    /// For the head, and before it for TLS: a peer that sends a byte now and then must not hold a
+    /// connection for long.
+    pub time: Duration,
+    /// Its bytes. The default is what nginx allows in sum, because login proxies put large cookies
+    /// into it.
+    pub size: usize,
+    /// Its fields.
+    pub fields: usize,
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self { time: Duration::from_secs(10), size: 32 * 1024, fields: 100 }
+    }
+}
+
+/// How long the cluster may take until a process runs, and how much it may say if none does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OpenLimits {
+    /// For the connection: DNS, TCP and TLS.
+    pub connect: Duration,
+    /// For the head of the answer.
+    pub response: Duration,
+    /// For the body of a refusal.
+    pub error: Duration,
+    /// How much of that body is read.
+    pub error_max: usize,
+}
+
+impl Default for OpenLimits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            response: Duration::from_secs(30),
+            error: Duration::from_secs(5),
+            error_max: 64 * 1024,
+        }
+    }
+}

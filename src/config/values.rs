@@ -1,0 +1,211 @@
+//! The value of every flag, and the small parsers from text to what it means.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::flags;
+use super::{Auth, Hangup, Listen, LogFormat};
+
+/// The value of every flag, whatever it comes from. Lists are joined by commas.
+pub(super) struct Values(BTreeMap<&'static str, String>);
+
+impl Values {
+    pub(super) fn new(
+        mut given: BTreeMap<&str, Vec<String>>,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, String> {
+        let mut values = BTreeMap::new();
+        for flag in flags::all() {
+            let value = match given.remove(flag.name) {
+                Some(all) if all.len() > 1 && !flag.is_list() => {
+                    return Err(format!("--{} is given twice; once is enough", flag.name));
+                }
+                Some(all) => all.join(","),
+                None => {
+                    let variable = environment(&flags::variable(flag.name));
+                    variable.unwrap_or_else(|| flag.default.into())
+                }
+            };
+            values.insert(flag.name, value);
+        }
+        Ok(Self(values))
+    }
+
+    /// The settings in the form in which they can be typed. No flag holds a secret.
+    pub(super) fn print(&self) -> String {
+        flags::all().fold(String::new(), |mut text, flag| {
+            let _ = writeln!(text, "--{}={}", flag.name, self.text(flag.name));
+            text
+        })
+    }
+
+    fn text(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
+    }
+
+    pub(super) fn optional(&self, name: &str) -> Option<&str> {
+        Some(self.text(name)).filter(|text| !text.is_empty())
+    }
+
+    pub(super) fn list(&self, name: &str) -> Vec<String> {
+        let items = self.text(name).split(',').map(str::trim).filter(|item| !item.is_empty());
+        items.map(str::to_owned).collect()
+    }
+
+    pub(super) fn read<T>(
+        &self,
+        name: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, String> {
+        read(self.text(name)).map_err(|error| format!("--{name} {}: {error}", self.text(name)))
+    }
+
+    /// A value that can be `off`.
+    pub(super) fn read_or_off<T>(
+        &self,
+        name: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, String> {
+        let read = |text: &str| match text {
+            "off" => Ok(None),
+            text => read(text).map(Some).map_err(|error| format!("{error}, nor off")),
+        };
+        self.read(name, read)
+    }
+
+    pub(super) fn read_list<T>(
+        &self,
+        name: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>, String> {
+        let all = self.list(name);
+        let all = all.iter().map(|item| read(item).map_err(|error| format!("--{name} {error}")));
+        all.collect()
+    }
+
+    pub(super) fn count(
+        &self,
+        name: &str,
+        allowed: RangeInclusive<usize>,
+    ) -> Result<usize, String> {
+        self.read(name, |text| {
+            let number = text.parse().ok().filter(|number| allowed.contains(number));
+            let (least, most) = (allowed.start(), allowed.end());
+            number.ok_or_else(|| format!("not a number from {least} to {most}"))
+        })
+    }
+
+    /// A size for which there are narrower bounds than for any; `words` says them.
+    pub(super) fn size(
+        &self,
+        name: &str,
+        allowed: RangeInclusive<usize>,
+        words: &str,
+    ) -> Result<usize, String> {
+        self.read(name, |text| bounded(size(text)?, &allowed, words))
+    }
+
+    /// A time for which there are narrower bounds than for any, in seconds; `words` says them.
+    pub(super) fn time(
+        &self,
+        name: &str,
+        allowed: RangeInclusive<u64>,
+        words: &str,
+    ) -> Result<Duration, String> {
+        let (least, most) = (*allowed.start(), *allowed.end());
+        let allowed = Duration::from_secs(least)..=Duration::from_secs(most);
+        self.read(name, |text| {
+            // Only where there may be no wait at all is zero a time.
+            let given = if text == "0s" { Duration::ZERO } else { duration(text)? };
+            bounded(given, &allowed, words)
+        })
+    }
+}
+
+fn bounded<T: PartialOrd>(value: T, allowed: &RangeInclusive<T>, words: &str) -> Result<T, String> {
+    if allowed.contains(&value) { Ok(value) } else { Err(format!("must be {words}")) }
+}
+
+pub(super) fn listen(text: &str) -> Result<Listen, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Ok(Listen::Unix(path.into()));
+    }
+    let parsed = text.replace("localhost:", "127.0.0.1:").parse();
+    parsed.map(Listen::Tcp).map_err(|_| "not an address such as 127.0.0.1:8080".to_owned())
+}
+
+pub(super) fn base_path(text: &str) -> Result<String, String> {
+    let odd = |c: char| !(c.is_ascii_alphanumeric() || "-._~/".contains(c));
+    if !text.starts_with('/') || text.contains(odd) || text.contains("//") {
+        return Err("not a path such as /terminal".to_owned());
+    }
+    Ok(format!("{}/", text.trim_end_matches('/')))
+}
+
+pub(super) fn auth(text: &str) -> Result<Auth, String> {
+    match text {
+        "passthrough" => Ok(Auth::Passthrough),
+        "own" => Ok(Auth::Own),
+        _ => Err("must be passthrough or own".to_owned()),
+    }
+}
+
+pub(super) fn hangup(text: &str) -> Result<Hangup, String> {
+    match text {
+        "signal" => Ok(Hangup::Signal),
+        "keys" => Ok(Hangup::Keys),
+        "none" => Ok(Hangup::None),
+        _ => Err("must be signal, keys or none".to_owned()),
+    }
+}
+
+/// A shell's name goes into a script, so it consists of harmless characters.
+pub(super) fn shell(text: &str) -> Result<String, String> {
+    let harmless = |c: char| c.is_ascii_alphanumeric() || "-._/".contains(c);
+    if text.chars().all(harmless) && !text.starts_with('-') {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text}: not a shell's name such as bash or /busybox/sh"))
+    }
+}
+
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" | "" => Ok(false),
+        _ => Err("must be true or false".to_owned()),
+    }
+}
+
+pub(super) fn log_level(text: &str) -> Result<log::LevelFilter, String> {
+    text.parse().map_err(|_| "must be error, warn, info, debug or trace".to_owned())
+}
+
+pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("must be text or json".to_owned()),
+    }
+}
+
+/// `20s`, `5m`, `12h`; not zero.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let seconds = [("s", 1), ("m", 60), ("h", 3600)].into_iter().find_map(|(unit, factor)| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(factor).filter(|seconds| (1..=365 * 86_400).contains(seconds))
+    });
+    seconds.map(Duration::from_secs).ok_or_else(|| "not a time such as 20s, 5m or 12h".to_owned())
+}
+
+/// `512B`, `64KiB`, `1MiB`; at least 1 KiB and at most 1 GiB.
+pub(super) fn size(text: &str) -> Result<usize, String> {
+    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1)];
+    let bytes = units.into_iter().find_map(|(unit, factor)| {
+        let number: usize = text.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(factor).filter(|bytes| (1 << 10..=1 << 30).contains(bytes))
+    });
+    bytes.ok_or_else(|| "not a size such as 64KiB or 1MiB".to_owned())
+}
