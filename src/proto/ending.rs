@@ -178,14 +178,17 @@ impl Ending {
 /// The longest sentence that is passed on from a cluster.
 const MESSAGE_MAX: usize = 1024;
 
+/// Whether a terminal would act on it: a control character, or a mark that reorders text.
+pub(crate) fn is_odd(c: char) -> bool {
+    let marks = ['\u{61c}', '\u{200e}', '\u{200f}'];
+    let reorders =
+        marks.contains(&c) || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || reorders
+}
+
 /// Makes a sentence of somebody else's safe to print: control characters become `\u{..}`, as do
 /// the marks that reorder text, and it is cut at [`MESSAGE_MAX`].
 fn escape(message: Cow<'static, str>) -> Cow<'static, str> {
-    let reorders = |c: char| {
-        let marks = ['\u{61c}', '\u{200e}', '\u{200f}'];
-        marks.contains(&c) || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let is_odd = |c: char| c.is_control() || reorders(c);
     if message.len() <= MESSAGE_MAX && !message.contains(is_odd) {
         return message;
     }
