@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use podwire::proto::channel::Subprotocol;
 use podwire::proto::frame::{Opcode, append};
 use podwire::proto::message::{Dialect, Place};
-use podwire::proto::session::{Limits, Options, Session, Time};
+use podwire::proto::session::{Options, Session, Time};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 
@@ -31,15 +31,8 @@ fn stream(frame: usize) -> Vec<u8> {
 
 /// Bytes in, bytes out, in the thread's buffers, as the loop does it.
 fn ours(stream: &[u8]) -> usize {
-    let mut session = Session::new(Options {
-        dialect: Dialect::V1,
-        subprotocol: Subprotocol::V5,
-        place: Place::default(),
-        stdin: true,
-        size: None,
-        mask_seed: 0,
-        limits: Limits::default(),
-    });
+    let (dialect, subprotocol) = (Dialect::V1, Subprotocol::V5);
+    let mut session = Session::new(Options::new(dialect, subprotocol, Place::default(), 0));
     let (mut read, mut for_browser, mut for_cluster) = (vec![0; READ], Vec::new(), Vec::new());
     let mut written = 0;
     for piece in stream.chunks(READ) {

@@ -103,8 +103,8 @@ pub use exec::{ClusterIo, Connector};
 pub use kubeconfig::{Clusters, Own};
 pub use origin::{Origin, check_origin};
 pub use proto::ending::{Ending, Kind};
-pub use proto::session::{Limits, Outcome};
-pub use relay::{Browser, Cluster, hang_up, refuse, relay};
+pub use proto::session::{Leaving, Limits, Outcome};
+pub use relay::{Again, Browser, Cluster, Meter, Opening, hang_up, refuse, relay};
 pub use route::Template;
 pub use target::Target;
 // The crates whose types stand in signatures.

@@ -8,7 +8,10 @@ use std::cell::RefCell;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -16,9 +19,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::proto::channel::{Size, Subprotocol};
-use crate::proto::ending::Ending;
+use crate::proto::ending::{Ending, Kind};
 use crate::proto::message::{Dialect, Place};
-use crate::proto::session::{Limits, Options, Outcome, Session, Time};
+use crate::proto::session::{Leaving, Limits, Options, Outcome, Process, Session, Time, Traffic};
 
 /// What one read may bring. A turn's output is about as much, and goes out in one write.
 const READ_MAX: usize = 64 * 1024;
@@ -51,6 +54,71 @@ pub struct Cluster<S> {
     pub stdin: bool,
     /// The terminal's first size.
     pub size: Option<Size>,
+    /// What becomes of the process if the session ends first.
+    pub leaving: Leaving,
+    /// Whether the process ran before, and was attached to.
+    pub attached: bool,
+    /// What else can be started, if it turns out that nothing was.
+    pub again: Option<Again<S>>,
+    /// Where it is noted how much goes through, while it does.
+    pub meter: Option<Arc<Meter>>,
+}
+
+/// Called when nothing was started and nothing that was typed has been read, with the ending that
+/// says why: opens the next candidate, or gives the ending that the session is to have.
+///
+/// The future is polled by the session's loop, beside the browser. An exec that it opens after the
+/// browser left is hung up.
+pub type Again<S> = Box<dyn FnMut(Ending) -> Result<Opening<S>, Ending> + Send>;
+
+/// A cluster's end that is being opened.
+pub type Opening<S> = Pin<Box<dyn Future<Output = Result<Cluster<S>, Ending>> + Send>>;
+
+/// How much went through a session, told while it lasts.
+#[derive(Debug, Default)]
+pub struct Meter {
+    /// Bytes typed.
+    pub input_bytes: AtomicU64,
+    /// Bytes of output told to the browser.
+    pub output_bytes: AtomicU64,
+    /// Messages of the browser's.
+    pub browser_frames: AtomicU64,
+    /// Messages of the cluster's.
+    pub cluster_frames: AtomicU64,
+    /// Microseconds in which the browser was not read, because the cluster took no input.
+    pub browser_paused_us: AtomicU64,
+    /// Microseconds in which the cluster was not read, because the browser took no output.
+    pub cluster_paused_us: AtomicU64,
+}
+
+impl Meter {
+    fn note(&self, traffic: &Traffic) {
+        self.input_bytes.store(traffic.input, Ordering::Relaxed);
+        self.output_bytes.store(traffic.output, Ordering::Relaxed);
+        self.browser_frames.store(traffic.browser_messages, Ordering::Relaxed);
+        self.cluster_frames.store(traffic.cluster_messages, Ordering::Relaxed);
+        self.browser_paused_us.store(traffic.browser_paused_us, Ordering::Relaxed);
+        self.cluster_paused_us.store(traffic.cluster_paused_us, Ordering::Relaxed);
+    }
+}
+
+impl<S> Cluster<S> {
+    /// A process on a connection from which nothing was read yet: with input, without a first
+    /// size, hung up if the session ends first.
+    pub fn new(io: S, subprotocol: Subprotocol, place: Place) -> Self {
+        Self {
+            io,
+            early: Bytes::new(),
+            subprotocol,
+            place,
+            stdin: true,
+            size: None,
+            leaving: Leaving::HangUp,
+            attached: false,
+            again: None,
+            meter: None,
+        }
+    }
 }
 
 impl<S> fmt::Debug for Browser<S> {
@@ -82,7 +150,7 @@ impl<S> fmt::Debug for Cluster<S> {
 pub fn relay<B, C>(
     browser: Browser<B>,
     cluster: Cluster<C>,
-    limits: Limits,
+    limits: impl Into<Arc<Limits>>,
     stop: impl Future<Output = Ending>,
 ) -> impl Future<Output = Outcome>
 where
@@ -95,10 +163,15 @@ where
         place: cluster.place,
         stdin: cluster.stdin,
         size: cluster.size,
+        leaving: cluster.leaving,
+        attached: cluster.attached,
+        again: cluster.again.is_some(),
         mask_seed: mask_seed(),
-        limits,
+        limits: limits.into(),
     });
     let mut relay = Relay::new(Some(browser.io), Some(cluster.io), session);
+    relay.again = cluster.again;
+    relay.meter = cluster.meter;
     relay.early(browser.early, cluster.early);
     // An `async fn` would keep its arguments beside what was made of them for the session's life.
     async move { relay.run(pin!(stop)).await }
@@ -109,11 +182,15 @@ where
 /// # Cancellation
 ///
 /// Dropping the future closes the connection at once.
-pub async fn refuse<B>(browser: Browser<B>, ending: Ending, limits: Limits) -> Outcome
+pub async fn refuse<B>(
+    browser: Browser<B>,
+    ending: Ending,
+    limits: impl Into<Arc<Limits>>,
+) -> Outcome
 where
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let session = Session::refused(browser.dialect, limits, ending);
+    let session = Session::refused(browser.dialect, limits.into(), ending);
     let mut relay = Relay::<B, tokio::io::Empty>::new(Some(browser.io), None, session);
     relay.early(browser.early, Bytes::new());
     relay.run(pin!(std::future::pending())).await
@@ -127,7 +204,7 @@ where
 /// # Cancellation
 ///
 /// Dropping the future closes the connection at once, and the process goes on living.
-pub async fn hang_up<C>(cluster: Cluster<C>, limits: Limits) -> Outcome
+pub async fn hang_up<C>(cluster: Cluster<C>, limits: impl Into<Arc<Limits>>) -> Outcome
 where
     C: AsyncRead + AsyncWrite + Unpin,
 {
@@ -168,6 +245,10 @@ struct Relay<B, C> {
     flush_browser: bool,
     flush_cluster: bool,
     stopped: bool,
+    /// How to go on when nothing was started; see [`Again`].
+    again: Option<Again<C>>,
+    opening: Option<Opening<C>>,
+    meter: Option<Arc<Meter>>,
 }
 
 impl<B, C> Relay<B, C>
@@ -185,6 +266,9 @@ where
             flush_browser: false,
             flush_cluster: false,
             stopped: false,
+            again: None,
+            opening: None,
+            meter: None,
         }
     }
 
@@ -200,16 +284,41 @@ where
 
     async fn run(&mut self, mut stop: Pin<&mut impl Future<Output = Ending>>) -> Outcome {
         let mut timer = pin!(sleep_until(self.began));
+        let mut panics = 0;
         poll_fn(|cx| {
-            if !self.stopped
-                && let Poll::Ready(ending) = stop.as_mut().poll(cx)
-            {
+            let turn = || {
+                if !self.stopped
+                    && let Poll::Ready(ending) = stop.as_mut().poll(cx)
+                {
+                    self.stopped = true;
+                    self.session.on_stop(ending, self.began.elapsed());
+                }
+                self.poll(cx, timer.as_mut())
+            };
+            // A mistake of ours costs the session that met it, and no other: the browser is told
+            // and the process hung up. What broke may be broken for that, too; then both
+            // connections are dropped.
+            catch_unwind(AssertUnwindSafe(turn)).unwrap_or_else(|_| {
+                let ending = Ending::new(Kind::Internal, "the relay made a mistake");
                 self.stopped = true;
-                self.session.on_stop(ending, self.began.elapsed());
-            }
-            self.poll(cx, timer.as_mut())
+                panics += 1;
+                if panics > 1 {
+                    return Poll::Ready(self.broken(ending));
+                }
+                let stop = || self.session.on_stop(ending.clone(), self.began.elapsed());
+                if catch_unwind(AssertUnwindSafe(stop)).is_err() {
+                    return Poll::Ready(self.broken(ending));
+                }
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            })
         })
         .await
+    }
+
+    fn broken(&mut self, ending: Ending) -> Outcome {
+        (self.browser, self.cluster, self.opening) = (None, None, None);
+        Outcome { ending, process: Process::Unknown, left: true, traffic: self.session.traffic() }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<Outcome> {
@@ -218,8 +327,11 @@ where
             if self.session.deadline().is_some_and(|at| at <= now) {
                 self.session.on_timeout(now);
             }
-            let moved = self.turn(cx, now);
+            let moved = self.turn(cx, now) | self.try_another(cx, now);
             self.close_what_is_over(cx);
+            if moved && let Some(meter) = &self.meter {
+                meter.note(&self.session.traffic());
+            }
             if let Some(outcome) = self.session.outcome() {
                 return Poll::Ready(outcome);
             }
@@ -242,19 +354,46 @@ where
         Poll::Pending
     }
 
+    /// Opens something else where nothing was started. True if that moved on.
+    fn try_another(&mut self, cx: &mut Context<'_>, now: Time) -> bool {
+        if let Some(why) = self.session.unstarted() {
+            self.cluster = None;
+            self.flush_cluster = false;
+            match self.again.as_mut().map_or(Err(why.clone()), |again| again(why)) {
+                Ok(opening) => self.opening = Some(opening),
+                Err(ending) => self.session.on_no_other(ending, now),
+            }
+            return true;
+        }
+        let Some(opening) = &mut self.opening else { return false };
+        let Poll::Ready(opened) = opening.as_mut().poll(cx) else { return false };
+        self.opening = None;
+        match opened {
+            Ok(cluster) => {
+                self.cluster = Some(cluster.io);
+                self.session.on_another(cluster.subprotocol, now);
+                if !cluster.early.is_empty() {
+                    self.session.on_cluster(&mut Vec::from(cluster.early), now);
+                }
+            }
+            Err(ending) => self.session.on_no_other(ending, now),
+        }
+        true
+    }
+
     /// One read of each leg that is wanted, and writes of whatever there is. True if anything
     /// moved, so that there may be more.
     fn turn(&mut self, cx: &mut Context<'_>, now: Time) -> bool {
         SCRATCH.with_borrow_mut(|scratch| {
             self.session.lend(&mut scratch.for_browser, &mut scratch.for_cluster);
-            let mut moved = self.write_browser(cx, now) | self.write_cluster(cx);
+            let mut moved = self.write_browser(cx, now) | self.write_cluster(cx, now);
             if self.session.wants_cluster() {
                 moved |= self.read_cluster(cx, now, &mut scratch.read);
                 moved |= self.write_browser(cx, now);
             }
             if self.session.wants_browser() {
                 moved |= self.read_browser(cx, now, &mut scratch.read);
-                moved |= self.write_cluster(cx);
+                moved |= self.write_cluster(cx, now);
             }
             self.session.reclaim(&mut scratch.for_browser, &mut scratch.for_cluster);
             moved
@@ -295,7 +434,7 @@ where
         true
     }
 
-    fn write_cluster(&mut self, cx: &mut Context<'_>) -> bool {
+    fn write_cluster(&mut self, cx: &mut Context<'_>, now: Time) -> bool {
         let Some(io) = &mut self.cluster else { return false };
         let took = Session::cluster_took;
         let session = &mut self.session;
@@ -303,7 +442,7 @@ where
         match pushed {
             Pushed::Nothing => return false,
             Pushed::Something => {}
-            Pushed::Everything => session.cluster_flushed(),
+            Pushed::Everything => session.cluster_flushed(now),
             Pushed::Broken => session.on_cluster_deaf(),
         }
         true

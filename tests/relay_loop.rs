@@ -56,14 +56,9 @@ impl AsyncWrite for Peer {
 async fn a_broken_socket_is_not_flushed_again_and_again() {
     let flushes = Arc::new(AtomicUsize::new(0));
     let browser = Browser { io: Peer(None), early: Bytes::new(), dialect: Dialect::V1 };
-    let cluster = Cluster {
-        io: Peer(Some(Arc::clone(&flushes))),
-        early: Bytes::new(),
-        subprotocol: Subprotocol::V5,
-        place: Place { tty: true, ..Place::default() },
-        stdin: true,
-        size: Some(Size::DEFAULT),
-    };
+    let place = Place { tty: true, ..Place::default() };
+    let cluster = Cluster::new(Peer(Some(Arc::clone(&flushes))), Subprotocol::V5, place);
+    let cluster = Cluster { size: Some(Size::DEFAULT), ..cluster };
     let mut session = pin!(relay(browser, cluster, Limits::default(), std::future::pending()));
     for _ in 0..10 {
         assert!(poll!(session.as_mut()).is_pending());

@@ -9,6 +9,7 @@ mod session;
 use podwire::proto::channel::Subprotocol;
 use podwire::proto::message::Dialect;
 use podwire::proto::session::{Outcome, Traffic};
+use std::sync::Arc;
 
 use session::readers::{Sent, Told};
 use session::tape::Random;
@@ -48,8 +49,8 @@ impl Scene {
         let mut options = options(self.dialect, self.tty);
         options.subprotocol = self.subprotocol;
         options.size = size(80, 24);
-        options.limits.message_max = 2000;
-        options.limits.cluster_frame_max = 2000;
+        Arc::make_mut(&mut options.limits).message_max = 2000;
+        Arc::make_mut(&mut options.limits).cluster_frame_max = 2000;
         let mut rig = Rig::new(options);
         rig.drain();
         for (index, says) in script.iter().enumerate() {

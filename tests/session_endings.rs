@@ -10,11 +10,12 @@
 mod session;
 
 use std::slice;
+use std::sync::Arc;
 
 use podwire::proto::channel::Subprotocol;
 use podwire::proto::ending::{Ending, Kind};
 use podwire::proto::message::Dialect;
-use podwire::proto::session::{Limits, Process, Session};
+use podwire::proto::session::{Process, Session};
 
 use session::readers::{BrowserReader, Sent, Told};
 use session::table::Step::{Browser, BrowserEnds, Cluster, ClusterEnds, ClusterIsDeaf, Stop, Wait};
@@ -223,7 +224,7 @@ fn a_session_that_never_had_a_cluster_says_why_and_closes() {
     for kind in Kind::ALL {
         for dialect in [Dialect::Seed, Dialect::V1] {
             let ending = Ending::new(kind, "a reason");
-            let mut session = Session::refused(dialect, Limits::default(), ending);
+            let mut session = Session::refused(dialect, Arc::default(), ending);
             assert!(session.is_cluster_over() && !session.wants_cluster());
             let mut reader = BrowserReader::new(dialect);
             reader.feed(session.to_browser());

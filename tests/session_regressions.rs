@@ -5,6 +5,7 @@
 
 mod session;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use podwire::proto::channel::Subprotocol;
@@ -24,7 +25,7 @@ use session::{
 fn both_keys_of_a_hang_up_are_typed_however_short_the_grace() {
     for grace in [0, 1, 199, 200, 201] {
         let mut options = options(Dialect::V1, true);
-        options.limits.hangup_grace = ms(grace);
+        Arc::make_mut(&mut options.limits).hangup_grace = ms(grace);
         let mut rig = Rig::new(options);
         rig.browser_ends();
         rig.finish();
@@ -55,7 +56,7 @@ fn output_flows_while_a_process_does_not_read_its_input() {
 fn an_interrupt_passes_output_that_nobody_takes_however_small_the_outbox() {
     for dialect in [Dialect::Seed, Dialect::V1] {
         let mut options = options(dialect, true);
-        options.limits.outbox = 1024;
+        Arc::make_mut(&mut options.limits).outbox = 1024;
         let mut rig = Rig::new(options);
         rig.drain();
         rig.cluster_sends(&stdout(&vec![b'y'; 60_000]));
@@ -207,7 +208,7 @@ fn every_ending_has_a_sentence() {
 #[test]
 fn pings_without_end_are_bounded_and_in_nobodys_way() {
     let mut options = options(Dialect::V1, true);
-    options.limits.outbox = 4096;
+    Arc::make_mut(&mut options.limits).outbox = 4096;
     let mut rig = Rig::new(options);
     rig.drain();
     let ping = browser_frame(0x89, &[b'p'; 125]);
@@ -233,7 +234,7 @@ fn pings_without_end_are_bounded_and_in_nobodys_way() {
 #[test]
 fn last_words_are_offered_even_when_everything_is_due_at_once() {
     let mut options = options(Dialect::V1, true);
-    options.limits.slow_browser = Duration::from_mins(1);
+    Arc::make_mut(&mut options.limits).slow_browser = Duration::from_mins(1);
     let mut rig = Rig::new(options);
     rig.browser_sends(&text("{}{}{}")[..8]);
     rig.now = Duration::from_mins(2);
@@ -309,11 +310,11 @@ fn a_hang_up_is_tried_again_until_the_process_ends() {
 #[test]
 fn limits_may_be_for_ever() {
     let mut options = options(Dialect::V1, true);
-    let limits = &mut options.limits;
+    let limits = Arc::make_mut(&mut options.limits);
     for limit in [&mut limits.hangup_grace, &mut limits.close_wait, &mut limits.slow_browser] {
         *limit = Duration::MAX;
     }
-    options.limits.message_time = Duration::MAX;
+    Arc::make_mut(&mut options.limits).message_time = Duration::MAX;
     let mut rig = Rig::new(options);
     rig.now = ms(10);
     rig.browser_sends(&frame(0x01, b"{", Some([0; 4])));

@@ -12,7 +12,7 @@ use podwire::proto::channel::Subprotocol;
 use podwire::proto::ending::Kind;
 use podwire::proto::frame::{Opcode, append};
 use podwire::proto::message::{Dialect, FromBrowser, Place};
-use podwire::proto::session::{Limits, Options, Session, Time};
+use podwire::proto::session::{Options, Session, Time};
 use podwire::{Browser, Token};
 
 fn house() -> &'static Path {
@@ -149,15 +149,8 @@ fn nothing_that_a_user_typed_or_saw_can_be_printed() {
     let message = FromBrowser::parse(input.as_bytes()).unwrap();
     let early = || Bytes::from(mark.to_owned());
     let browser = Browser { io: (), early: early(), dialect: Dialect::V1 };
-    let mut session = Session::new(Options {
-        dialect: Dialect::Seed,
-        subprotocol: Subprotocol::V5,
-        place: Place::default(),
-        stdin: true,
-        size: None,
-        mask_seed: 0,
-        limits: Limits::default(),
-    });
+    let (dialect, subprotocol) = (Dialect::Seed, Subprotocol::V5);
+    let mut session = Session::new(Options::new(dialect, subprotocol, Place::default(), 0));
     let mut frame = Vec::new();
     append(&mut frame, Opcode::Binary, format!("\u{1}{mark}\u{e4}").as_bytes(), None);
     session.on_cluster(&mut frame, Time::ZERO);

@@ -33,6 +33,7 @@ use crate::credential::{Credential, Token};
 use crate::proto::channel::Subprotocol;
 use crate::proto::ending::{Ending, Kind};
 use crate::proto::message::Place;
+use crate::proto::session::Leaving;
 use crate::relay::Cluster;
 use crate::target::Target;
 
@@ -132,6 +133,10 @@ impl Connector {
                         place: self.place(target, container, subprotocol),
                         stdin: target.stdin,
                         size: target.size.filter(|_| target.tty),
+                        leaving: Leaving::HangUp,
+                        attached: false,
+                        again: None,
+                        meter: None,
                     });
                 }
                 Answer::Refused(answer)

@@ -84,6 +84,12 @@ impl Size {
         (cols > 0 && rows > 0).then(|| Self { cols: clamp(cols), rows: clamp(rows) })
     }
 
+    /// A size that is not this one, by one.
+    pub fn other(self) -> Self {
+        let other = |side: u16| if side == u16::MAX { side - 1 } else { side + 1 };
+        Self { cols: other(self.cols), rows: other(self.rows) }
+    }
+
     /// Appends the payload of a [`RESIZE`] message, without the channel byte
     /// (`k8s.io/client-go/tools/remotecommand`, type `TerminalSize`).
     pub fn append_json(self, out: &mut Vec<u8>) {

@@ -195,6 +195,7 @@ pub(super) enum ToBrowser<'a> {
     Ready(&'a Place),
     Stderr { data: String },
     Error { message: &'a str },
+    Notice { kind: &'static str, message: &'a str },
     Exit(Exit<'a>),
     Pong { id: u64 },
 }
@@ -229,9 +230,10 @@ impl<'a> ToBrowser<'a> {
     }
 }
 
-/// How a dialect without messages of its own shows the ending: a last line of the terminal.
-pub(super) fn last_line(ending: &Ending) -> String {
-    format!("\r\n[podwire: {}]\r\n", ending.message)
+/// How a dialect without messages of its own shows what the relay has to say: a line of the
+/// terminal.
+pub(super) fn line(message: &str) -> String {
+    format!("\r\n[podwire: {message}]\r\n")
 }
 
 /// Turns output that is cut anywhere into text that is cut between characters.

@@ -9,6 +9,7 @@ pub(crate) mod readers;
 pub(crate) mod table;
 pub(crate) mod tape;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use podwire::proto::channel::{Size, Subprotocol};
@@ -106,15 +107,24 @@ pub(crate) const fn ms(ms: u64) -> Duration {
 /// A session on v5 with input and without a first size.
 pub(crate) fn options(dialect: Dialect, tty: bool) -> Options {
     let subprotocol = Subprotocol::V5;
-    Options {
-        dialect,
-        subprotocol,
-        place: Place { tty, protocol: subprotocol.name(), ..Place::default() },
-        stdin: true,
-        size: None,
-        mask_seed: 7,
-        limits: Limits::default(),
-    }
+    let place = Place { tty, protocol: subprotocol.name(), ..Place::default() };
+    let limits = Arc::new(quiet());
+    Options { limits, ..Options::new(dialect, subprotocol, place, 7) }
+}
+
+/// Limits under which a session does nothing of its own accord, apart from what the tests that use
+/// them are about: `session_timers.rs` has the rest.
+pub(crate) fn quiet() -> Limits {
+    let mut limits = Limits::default();
+    limits.browser_ping = Duration::MAX;
+    limits.cluster_ping = Duration::MAX;
+    limits.dead_after = Duration::MAX;
+    limits.size_keepalive = None;
+    limits.data_keepalive = Duration::MAX;
+    limits.idle_timeout = None;
+    limits.max_session = None;
+    limits.drain_notice = Duration::ZERO;
+    limits
 }
 
 pub(crate) fn size(cols: u64, rows: u64) -> Option<Size> {
@@ -203,9 +213,9 @@ impl Rig {
         let n = n.min(pending.len());
         if n > 0 {
             cluster.feed(&pending[..n]);
-            self.turn(|session, _| {
+            self.turn(|session, now| {
                 session.cluster_took(n);
-                session.cluster_flushed();
+                session.cluster_flushed(now);
             });
         }
     }

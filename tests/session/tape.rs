@@ -1,6 +1,7 @@
 //! Random traffic of one peer, as bytes that know what they mean.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use podwire::proto::channel::{Size, Subprotocol};
 use podwire::proto::ending::Kind;
@@ -71,7 +72,7 @@ pub(crate) fn random_options(random: &mut Random) -> Options {
     options.stdin = random.percent(90);
     options.size = random.pick(&[None, Size::new(80, 24)]);
     options.mask_seed = random.next();
-    let limits = &mut options.limits;
+    let limits = Arc::make_mut(&mut options.limits);
     limits.outbox = random.pick(&[64, 1000, 16 * 1024, 256 * 1024]);
     limits.message_max = random.pick(&[1024, 20_000, 200_000]);
     limits.cluster_frame_max = 100_000;

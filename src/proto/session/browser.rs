@@ -3,9 +3,10 @@
 use super::super::channel;
 use super::super::ending::{Ending, Kind};
 use super::super::frame::{self, MERGE_MAX, Masking, Opcode, Parser};
-use super::super::message::{Carry, Dialect, ToBrowser, last_line};
+use super::super::message::{Carry, Dialect, ToBrowser, line};
 use super::super::outbox::Outbox;
-use super::Time;
+use super::pulse::Pulse;
+use super::{Limits, Time};
 
 /// A text message must come at this pace after its first [`super::Limits::message_time`]: a paste
 /// over the slowest line anybody types on is faster, a byte now and then is not.
@@ -36,9 +37,7 @@ pub(super) struct Leg {
     stdout: Carry,
     stderr: Carry,
     /// A text message that is not complete; freed when it is.
-    pub(super) message: Vec<u8>,
-    /// When the message began, while there is one.
-    pub(super) message_since: Option<Time>,
+    pub(super) unfinished: Option<Box<Unfinished>>,
     pub(super) misunderstood: u8,
     /// Bytes of output told to the browser.
     pub(super) told: u64,
@@ -53,6 +52,15 @@ pub(super) struct Leg {
     patience: Time,
     /// Whether the browser's close was read.
     pub(super) closed: bool,
+    pub(super) pulse: Pulse,
+    /// When something was last typed.
+    pub(super) typed_at: Time,
+}
+
+/// The beginning of a text message, and when it came.
+pub(super) struct Unfinished {
+    pub(super) bytes: Vec<u8>,
+    pub(super) since: Time,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -70,24 +78,25 @@ enum What {
 }
 
 impl Leg {
-    pub(super) fn new(dialect: Dialect, message_max: usize, patience: Time) -> Self {
+    pub(super) fn new(dialect: Dialect, limits: &Limits) -> Self {
         Self {
             state: State::Open,
-            parser: Parser::new(Masking::Masked, message_max),
+            parser: Parser::new(Masking::Masked, limits.message_max),
             outbox: Outbox::default(),
             dialect,
             open: None,
             stdout: Carry::default(),
             stderr: Carry::default(),
-            message: Vec::new(),
-            message_since: None,
+            unfinished: None,
             misunderstood: 0,
             told: 0,
             acked: None,
             unflushed: false,
             progress_at: Time::ZERO,
-            patience,
+            patience: limits.slow_browser,
             closed: false,
+            pulse: Pulse::new(Time::ZERO, limits.browser_ping),
+            typed_at: Time::ZERO,
         }
     }
 
@@ -157,6 +166,26 @@ impl Leg {
         }
     }
 
+    /// Tells the user something that is no ending, in the way of the dialect.
+    pub(super) fn notice(&mut self, kind: &'static str, message: &str) {
+        if self.state != State::Open {
+            return;
+        }
+        self.finish();
+        let text = match self.dialect {
+            Dialect::Seed => line(message).into_bytes(),
+            Dialect::V1 => ToBrowser::Notice { kind, message }.to_json(),
+        };
+        frame::append(self.outbox.tail(), Opcode::Text, &text, None);
+    }
+
+    /// Asks whether the browser is there, unless something is on its way to it anyway.
+    pub(super) fn ping(&mut self) {
+        if self.state == State::Open && self.is_clear() {
+            frame::append(self.outbox.tail(), Opcode::Ping, &[], None);
+        }
+    }
+
     pub(super) fn pong(&mut self, payload: &[u8]) {
         if self.state == State::Open {
             self.answer(Opcode::Pong, payload);
@@ -185,18 +214,18 @@ impl Leg {
             self.stdout.finish(out);
             self.stderr.finish(out);
             self.finish();
-            frame::append(self.outbox.tail(), Opcode::Text, last_line(ending).as_bytes(), None);
+            frame::append(self.outbox.tail(), Opcode::Text, line(&ending.message).as_bytes(), None);
         }
         self.tell(&ToBrowser::exit(ending));
         self.finish();
         frame::append_close(self.outbox.tail(), code, &ending.message, None);
         self.state = State::Closing;
-        self.forget_message();
+        self.unfinished = None;
     }
 
     /// The browser ended it: answers its close, or forgets it.
     fn farewell(&mut self, kind: Kind) {
-        self.forget_message();
+        self.unfinished = None;
         if kind == Kind::BrowserClosed {
             self.finish();
             // RFC 6455 section 5.5.1 asks for an answer; which code it has matters to nobody.
@@ -212,12 +241,7 @@ impl Leg {
         self.open = None;
         self.outbox.clear();
         self.unflushed = false;
-        self.forget_message();
-    }
-
-    fn forget_message(&mut self) {
-        self.message = Vec::new();
-        self.message_since = None;
+        self.unfinished = None;
     }
 
     /// The clock of a browser that takes nothing starts with the first byte that waits for it.
@@ -235,9 +259,9 @@ impl Leg {
 
     /// When a message that is still not complete is given up.
     pub(super) fn message_until(&self, time: Time) -> Option<Time> {
-        let bytes = self.message.len() as u64;
-        let allowance = Time::from_secs(bytes / MESSAGE_BYTES_PER_SECOND);
-        self.message_since.map(|since| since.saturating_add(time).saturating_add(allowance))
+        let Unfinished { bytes, since } = self.unfinished.as_deref()?;
+        let allowance = Time::from_secs(bytes.len() as u64 / MESSAGE_BYTES_PER_SECOND);
+        Some(since.saturating_add(time).saturating_add(allowance))
     }
 
     /// When a browser that takes nothing is given up.

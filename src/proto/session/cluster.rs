@@ -3,7 +3,8 @@
 use super::super::channel::{self, FRAME_MAX, Size, Status, Subprotocol};
 use super::super::frame::{self, Masking, Opcode, Parser};
 use super::super::outbox::Outbox;
-use super::Time;
+use super::pulse::Pulse;
+use super::{Leaving, Limits, Time};
 
 /// Two sizes in quicker succession become one, the newest: a window dragged by its corner says
 /// hundreds a second, and every one makes the program in the terminal draw anew.
@@ -23,6 +24,11 @@ const HANGUP_SPACING: Time = Time::from_millis(200);
 /// were left while they started, one ended at the first try and all at the second.
 const HANGUP_AGAIN: Time = Time::from_millis(800);
 
+/// Input of which nobody knows that it was read, and which yet blocks no server: the least that
+/// lies between a recorded server's reading loop and a process that reads nothing, which is one
+/// pipe of Linux. Above it a missing pong says nothing, for pings wait behind the input.
+const UNREAD_MAX: u64 = 64 * 1024;
+
 /// Where the leg stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -39,6 +45,8 @@ pub(super) enum State {
         /// What is to be typed next, and when; nothing without a terminal.
         key: Option<(Time, u8)>,
     },
+    /// Nothing was started. Something else may be, on another connection.
+    Unstarted,
     /// Our close is queued.
     Closing {
         until: Time,
@@ -46,50 +54,90 @@ pub(super) enum State {
     Gone,
 }
 
+/// What the leg leads to.
+#[derive(Clone, Copy)]
+pub(super) struct Exec {
+    pub(super) subprotocol: Subprotocol,
+    pub(super) tty: bool,
+    pub(super) stdin: bool,
+    pub(super) attached: bool,
+    pub(super) leaving: Leaving,
+}
+
+impl Exec {
+    /// Nothing at all.
+    pub(super) const NONE: Self = Self {
+        subprotocol: Subprotocol::V5,
+        tty: false,
+        stdin: false,
+        attached: false,
+        leaving: Leaving::Nothing,
+    };
+}
+
 pub(super) struct Leg {
     pub(super) state: State,
     pub(super) parser: Parser,
     pub(super) outbox: Outbox,
-    pub(super) subprotocol: Subprotocol,
+    pub(super) exec: Exec,
     /// The channel of the message that is being read; none before its first byte.
     pub(super) channel: Option<u8>,
     pub(super) status_text: Vec<u8>,
-    pub(super) status: Option<Status>,
+    pub(super) status: Option<Box<Status>>,
     /// Whether input can be sent: it was asked for, and not closed.
     pub(super) takes_input: bool,
-    tty: bool,
+    /// Whether bytes that were taken may be held back by TLS.
+    pub(super) unflushed: bool,
+    pub(super) pulse: Pulse,
+    /// When data last went either way.
+    pub(super) data_at: Time,
     /// The frame that takes input, while one turn lasts.
     open: Option<usize>,
     size_wanted: Option<Size>,
     size_sent: Option<Size>,
     size_sent_at: Time,
     masks: Masks,
+    /// How many pings were sent: each carries its number.
+    pings: u32,
+    /// The newest number that came back.
+    ponged: u32,
+    /// The last ping that was sent before the newest input, and how much input there was.
+    typed_after: u32,
+    typed: u64,
 }
 
 impl Leg {
-    pub(super) fn new(
-        subprotocol: Subprotocol,
-        tty: bool,
-        takes_input: bool,
-        frame_max: usize,
-        mask_seed: u64,
-    ) -> Self {
+    pub(super) fn new(exec: Exec, mask_seed: u64, limits: &Limits, now: Time) -> Self {
         Self {
             state: State::Open,
-            parser: Parser::new(Masking::Plain, frame_max),
+            parser: Parser::new(Masking::Plain, limits.cluster_frame_max),
             outbox: Outbox::default(),
-            subprotocol,
+            exec,
             channel: None,
             status_text: Vec::new(),
             status: None,
-            takes_input,
-            tty,
+            takes_input: exec.stdin,
+            unflushed: false,
+            pulse: Pulse::new(now, limits.cluster_ping),
+            data_at: now,
             open: None,
             size_wanted: None,
             size_sent: None,
-            size_sent_at: Time::ZERO,
+            size_sent_at: now,
             masks: Masks(mask_seed),
+            pings: 0,
+            ponged: 0,
+            typed_after: 0,
+            typed: 0,
         }
+    }
+
+    /// The leg of another exec in place of this one, which never started. It wants the newest size.
+    pub(super) fn replace(&mut self, subprotocol: Subprotocol, limits: &Limits, now: Time) {
+        let exec = Exec { subprotocol, ..self.exec };
+        let size = self.size_wanted.or(self.size_sent);
+        *self = Self { size_wanted: size, ..Self::new(exec, self.masks.0, limits, now) };
+        self.send_size(now, true);
     }
 
     /// Adds input to the open frame; a full frame is finished and the next one begun. Frames are
@@ -100,6 +148,9 @@ impl Leg {
         }
         // The size belongs to what is typed after it, so it does not wait any longer.
         self.send_size(now, true);
+        self.data_at = now;
+        self.typed_after = self.pings;
+        self.typed += bytes.len() as u64;
         while !bytes.is_empty() {
             let out = self.outbox.tail();
             let start = *self.open.get_or_insert_with(|| {
@@ -143,7 +194,7 @@ impl Leg {
     /// Wants the terminal to have this size. Without a terminal nothing may be sent: a second
     /// resize stops the server's read loop for good (recorded).
     pub(super) fn resize(&mut self, size: Size) {
-        if self.tty && self.state == State::Open {
+        if self.exec.tty && matches!(self.state, State::Open | State::Unstarted) {
             self.size_wanted = (self.size_sent != Some(size)).then_some(size);
         }
     }
@@ -155,30 +206,93 @@ impl Leg {
         }
         let Some(size) = self.size_wanted.take() else { return };
         if self.state == State::Open {
-            let mut payload = vec![channel::RESIZE];
-            size.append_json(&mut payload);
-            self.append(Opcode::Binary, &payload);
+            self.say_size(size);
             self.size_sent = Some(size);
             self.size_sent_at = now;
+            self.data_at = now;
+        }
+    }
+
+    fn say_size(&mut self, size: Size) {
+        let mut payload = vec![channel::RESIZE];
+        size.append_json(&mut payload);
+        self.append(Opcode::Binary, &payload);
+    }
+
+    /// Whether everything that there was for the cluster is on its way.
+    pub(super) fn is_clear(&self) -> bool {
+        self.outbox.is_empty() && !self.unflushed
+    }
+
+    /// Whether pongs may be missing because the process does not read its input: the server reads
+    /// pings and input in one loop, and waits for the process in it (recorded:
+    /// `ping_while_stdin_blocked`). Such a session is healthy, and nothing in the protocol can tell it
+    /// from one that is dead; TCP's own keepalive and the idle limit are what is left.
+    pub(super) fn is_starved(&self) -> bool {
+        self.typed > UNREAD_MAX && self.ponged <= self.typed_after
+    }
+
+    pub(super) fn on_pong(&mut self, payload: &[u8]) {
+        if let Ok(number) = payload.try_into().map(u32::from_be_bytes) {
+            self.ponged = self.ponged.max(number.min(self.pings));
+        }
+    }
+
+    /// Asks whether the cluster is there, in its order among the input.
+    pub(super) fn ping(&mut self) {
+        self.pings = self.pings.wrapping_add(1);
+        let number = self.pings.to_be_bytes();
+        self.append(Opcode::Ping, &number);
+    }
+
+    /// The size that is said again to keep the connection alive, and after how long. It crosses to
+    /// the kubelet, whose connection pings do not reach (kubernetes#128314), and changes nothing:
+    /// Linux tells a program only of a size that is new.
+    fn size_again(&self, limits: &Limits) -> Option<(Time, Size)> {
+        limits.size_keepalive.zip(self.size_sent)
+    }
+
+    /// When data is to be sent for its own sake.
+    pub(super) fn data_due(&self, limits: &Limits) -> Time {
+        let after = self.size_again(limits).map_or(limits.data_keepalive, |(after, _)| after);
+        self.data_at.saturating_add(after)
+    }
+
+    /// Sends that data: the newest size, or else an empty message, which servers ignore (recorded).
+    pub(super) fn keep_alive(&mut self, limits: &Limits, now: Time) {
+        if now < self.data_due(limits) {
+            return;
+        }
+        self.data_at = now;
+        // Bytes that wait are data, and more of them would help nobody.
+        if !self.is_clear() {
+            return;
+        }
+        match self.size_again(limits) {
+            Some((_, size)) => self.say_size(size),
+            None => self.append(Opcode::Binary, &[]),
         }
     }
 
     /// When the wanted size is to be sent, if there is one.
     pub(super) fn size_due(&self) -> Option<Time> {
         let spacing = if self.size_sent.is_none() { Time::ZERO } else { SIZE_SPACING };
-        self.size_wanted.map(|_| self.size_sent_at + spacing)
+        let wanted = self.size_wanted.filter(|_| self.state == State::Open);
+        wanted.map(|_| self.size_sent_at + spacing)
     }
 
     /// Whether [`Leg::close_input`] is a thing that can be done here. On a TTY it would leave a
     /// shell without input and without end (recorded: `client_close_stdin_tty`).
     pub(super) fn can_close_input(&self) -> bool {
-        !self.tty && self.subprotocol.can_half_close()
+        !self.exec.tty && self.exec.subprotocol.can_half_close()
     }
 
     /// Tells the process that no more input comes.
     pub(super) fn close_input(&mut self) {
-        if self.takes_input && self.can_close_input() && self.state == State::Open {
-            self.append(Opcode::Binary, &[channel::CLOSE, channel::STDIN]);
+        if self.takes_input && self.can_close_input() {
+            if self.state == State::Open {
+                self.append(Opcode::Binary, &[channel::CLOSE, channel::STDIN]);
+            }
             self.takes_input = false;
         }
     }
@@ -192,7 +306,11 @@ impl Leg {
         }
         self.size_wanted = None;
         let mut key = None;
-        if self.tty && self.takes_input {
+        if self.exec.leaving == Leaving::Nothing {
+            self.close(now, close_wait);
+            return;
+        }
+        if self.exec.tty && self.takes_input {
             self.append(Opcode::Binary, &[channel::STDIN, INTERRUPT]);
             key = Some((now + HANGUP_SPACING, END_OF_INPUT));
         } else if self.can_close_input() {
@@ -233,7 +351,7 @@ impl Leg {
     }
 
     pub(super) fn status_seen(&mut self, status: Status, until: Time) {
-        self.status = Some(status);
+        self.status = Some(Box::new(status));
         self.status_text = Vec::new();
         self.size_wanted = None;
         self.open = None;
@@ -244,6 +362,7 @@ impl Leg {
     /// The socket takes nothing more. What the cluster said before that can still be read.
     pub(super) fn deaf(&mut self) {
         self.takes_input = false;
+        self.unflushed = false;
         self.open = None;
         self.outbox.clear();
         if matches!(self.state, State::Closing { .. }) {
@@ -251,8 +370,15 @@ impl Leg {
         }
     }
 
+    /// Nothing was started: the connection is of no use any more.
+    pub(super) fn unstarted(&mut self) {
+        self.gone();
+        self.state = State::Unstarted;
+    }
+
     pub(super) fn gone(&mut self) {
         self.state = State::Gone;
+        self.unflushed = false;
         self.open = None;
         self.outbox.clear();
         self.status_text = Vec::new();

@@ -10,36 +10,48 @@
 
 mod browser;
 mod cluster;
+mod from_browser;
+mod from_cluster;
+mod held;
 mod options;
 mod outcome;
+mod pulse;
+mod timers;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::channel::{self, STATUS_MAX, Status, Subprotocol};
-use super::ending::{Ending, Kind};
-use super::frame::{Event, Kind as MessageKind};
-use super::message::{Dialect, FromBrowser, ToBrowser};
-
-pub use self::options::{Limits, Options};
-use self::outcome::{End, ending_of, ending_of_v1, lost, process_of};
+use self::held::Held;
+pub use self::options::{Leaving, Limits, Options};
+use self::outcome::{End, ending_of};
 pub use self::outcome::{Outcome, Process, Traffic};
+use super::channel::{Status, Subprotocol};
+use super::ending::{Ending, Kind};
+use super::message::{Dialect, ToBrowser};
 
 /// Time since the session began.
 pub type Time = Duration;
-
-/// Messages that are not understood end the session at this number: a page that keeps sending
-/// them is broken or is not one of ours.
-const MISUNDERSTOOD_MAX: u8 = 10;
 
 /// One session. See the module's text.
 pub struct Session {
     browser: browser::Leg,
     cluster: cluster::Leg,
-    limits: Limits,
-    ending: Option<Ending>,
+    limits: Arc<Limits>,
+    ending: Option<Box<Ending>>,
+    /// Whether the ending came before the process' own.
+    left: bool,
     process: Process,
     traffic: Traffic,
+    /// What was typed, while nothing has come out of the exec and there is another one to try.
+    held: Option<Box<Held>>,
+    /// An ending that the user was told of, and when it comes.
+    stopping: Option<Box<(Time, Ending)>>,
+    idle_warned: bool,
+    lifetime_warned: bool,
+    /// Since when a leg is not read, while it is not.
+    browser_paused_at: Option<Time>,
+    cluster_paused_at: Option<Time>,
 }
 
 impl fmt::Debug for Session {
@@ -54,40 +66,60 @@ impl Session {
     /// A session whose two connections are open. With a terminal its size is queued for the
     /// cluster, and what the browser wants to hear first for the browser.
     pub fn new(options: Options) -> Self {
-        let Options { dialect, subprotocol, place, stdin, size, mask_seed, limits } = options;
-        let frame_max = limits.cluster_frame_max;
-        let cluster = cluster::Leg::new(subprotocol, place.tty, stdin, frame_max, mask_seed);
-        let mut session = Self::of(dialect, cluster, limits);
-        session.browser.tell(&ToBrowser::Ready(&place));
-        if let Some(size) = size {
+        let exec = cluster::Exec {
+            subprotocol: options.subprotocol,
+            tty: options.place.tty,
+            stdin: options.stdin,
+            attached: options.attached,
+            leaving: if options.attached { Leaving::Nothing } else { options.leaving },
+        };
+        let cluster = cluster::Leg::new(exec, options.mask_seed, &options.limits, Time::ZERO);
+        let mut session = Self::of(options.dialect, cluster, options.limits);
+        session.held = options.again.then(|| Held::new(Time::ZERO));
+        session.browser.tell(&ToBrowser::Ready(&options.place));
+        if let Some(size) = options.size {
+            // What was drawn before somebody attached is drawn again for a size that is new, so it
+            // is told a wrong one first, as kubectl does it (`k8s.io/kubectl/pkg/cmd/attach`).
+            if options.attached {
+                session.cluster.resize(size.other());
+                session.cluster.send_size(Time::ZERO, true);
+            }
             session.cluster.resize(size);
-            session.cluster.send_size(Time::ZERO, true);
+            session.cluster.send_size(Time::ZERO, !options.attached);
         }
         session
     }
 
     /// A session that ended before there was a cluster's leg: it only says its last words.
-    pub fn refused(dialect: Dialect, limits: Limits, ending: Ending) -> Self {
-        let cluster = cluster::Leg::new(Subprotocol::V5, false, false, 0, 0);
+    pub fn refused(dialect: Dialect, limits: Arc<Limits>, ending: Ending) -> Self {
+        let cluster = cluster::Leg::new(cluster::Exec::NONE, 0, &limits, Time::ZERO);
         let mut session = Self::of(dialect, cluster, limits);
         session.cluster.gone();
         session.end(ending, Time::ZERO);
         session
     }
 
-    fn of(dialect: Dialect, cluster: cluster::Leg, limits: Limits) -> Self {
+    fn of(dialect: Dialect, cluster: cluster::Leg, limits: Arc<Limits>) -> Self {
         Self {
-            browser: browser::Leg::new(dialect, limits.message_max, limits.slow_browser),
+            browser: browser::Leg::new(dialect, &limits),
             cluster,
             limits,
             ending: None,
+            left: false,
             process: Process::Unknown,
             traffic: Traffic::default(),
+            held: None,
+            stopping: None,
+            idle_warned: false,
+            lifetime_warned: false,
+            browser_paused_at: None,
+            cluster_paused_at: None,
         }
     }
 
     /// Takes bytes that came from the browser. They are unmasked in place.
     pub fn on_browser(&mut self, mut bytes: &mut [u8], now: Time) {
+        self.browser.pulse.heard(now);
         self.browser.mark_progress(now);
         loop {
             match self.browser.parser.next(&mut bytes) {
@@ -102,6 +134,7 @@ impl Session {
         self.cluster.finish();
         self.cluster.send_size(now, false);
         self.browser.finish();
+        self.settle(now);
     }
 
     /// The browser's connection ended: it will send nothing more, and takes nothing more either.
@@ -112,6 +145,7 @@ impl Session {
 
     /// Takes bytes that came from the cluster.
     pub fn on_cluster(&mut self, mut bytes: &mut [u8], now: Time) {
+        self.cluster.pulse.heard(now);
         self.browser.mark_progress(now);
         loop {
             match self.cluster.parser.next(&mut bytes) {
@@ -122,6 +156,7 @@ impl Session {
         }
         self.browser.finish();
         self.cluster.finish();
+        self.settle(now);
     }
 
     /// The cluster's connection ended, cleanly or not.
@@ -136,10 +171,51 @@ impl Session {
     }
 
     /// Somebody outside wants the session to end. A browser that takes nothing is waited for no
-    /// longer than the process, plus the time that a close may take.
+    /// longer than the process, plus the time that a close may take. Before a drain the user is
+    /// told, and has [`Limits::drain_notice`].
     pub fn on_stop(&mut self, ending: Ending, now: Time) {
+        let notice = self.limits.drain_notice;
+        let is_drain = ending.kind == Kind::Drain;
+        if is_drain && self.ending.is_none() && self.stopping.is_none() && !notice.is_zero() {
+            self.browser.notice("drain", &ending.message);
+            self.stopping = Some(Box::new((now.saturating_add(notice), ending)));
+        } else {
+            self.end_soon(ending, now);
+        }
+        self.settle(now);
+    }
+
+    /// Why nothing was started, once, if that is so and another exec could be tried: the input is
+    /// still here. Either [`Session::on_another`] or [`Session::on_no_other`] must follow.
+    pub fn unstarted(&mut self) -> Option<Ending> {
+        self.held.as_mut().and_then(|held| held.why.take())
+    }
+
+    /// There is another connection to the cluster, and an exec that gets everything that was
+    /// typed so far. Nothing was read of it yet.
+    pub fn on_another(&mut self, subprotocol: Subprotocol, now: Time) {
+        self.process = Process::Unknown;
+        self.cluster.replace(subprotocol, &self.limits, now);
+        if let Some(held) = &mut self.held {
+            held.again(now);
+            self.cluster.input(&held.input, now);
+            if held.eof {
+                self.cluster.close_input();
+            }
+        }
+        self.cluster.finish();
+        if self.ending.is_some() {
+            // It was not wanted any more when it came.
+            self.cluster.hang_up(now, self.limits.hangup_grace, self.limits.close_wait);
+        }
+        self.settle(now);
+    }
+
+    /// There is no other exec to try, and this is why.
+    pub fn on_no_other(&mut self, ending: Ending, now: Time) {
+        self.cluster.gone();
         self.end(ending, now);
-        self.browser.hurry(self.limits.hangup_grace.saturating_add(self.limits.close_wait), now);
+        self.settle(now);
     }
 
     /// Whether bytes of the browser's can be taken.
@@ -149,8 +225,11 @@ impl Session {
             // same, so this leg is read while the outbox has room. Output that the browser does
             // not take is no reason: an interrupt must get past it.
             browser::State::Open => {
+                let held = self.held.as_ref().map_or(0, |held| held.input.len());
+                let is_between = self.cluster.state == cluster::State::Unstarted;
                 self.cluster.outbox.len() < self.limits.outbox
                     && self.browser.outbox.answers() < self.limits.outbox
+                    && !(is_between && held >= self.limits.outbox)
             }
             browser::State::Closing | browser::State::Lingering { .. } => true,
             browser::State::Gone => false,
@@ -172,7 +251,9 @@ impl Session {
             cluster::State::StatusSeen { .. } => self.browser.is_clear(),
             // Output is discarded now, so nobody needs to be waited for.
             cluster::State::HangingUp { .. } => answers_fit,
-            cluster::State::Closing { .. } | cluster::State::Gone => false,
+            cluster::State::Unstarted | cluster::State::Closing { .. } | cluster::State::Gone => {
+                false
+            }
         }
     }
 
@@ -183,7 +264,7 @@ impl Session {
 
     /// Whether the cluster's connection is not needed any more.
     pub fn is_cluster_over(&self) -> bool {
-        self.cluster.state == cluster::State::Gone
+        matches!(self.cluster.state, cluster::State::Unstarted | cluster::State::Gone)
     }
 
     /// Bytes for the browser.
@@ -211,6 +292,7 @@ impl Session {
                 self.browser.state = browser::State::Lingering { until };
             }
         }
+        self.settle(now);
     }
 
     /// Bytes for the cluster.
@@ -222,74 +304,23 @@ impl Session {
     /// [`Session::cluster_flushed`].
     pub fn cluster_took(&mut self, n: usize) {
         self.cluster.outbox.advance(n);
+        self.cluster.unflushed = true;
     }
 
     /// Takes note that nothing that was taken is held back any more.
-    pub fn cluster_flushed(&mut self) {
+    pub fn cluster_flushed(&mut self, now: Time) {
+        self.cluster.unflushed = false;
         if self.cluster.outbox.is_empty()
             && matches!(self.cluster.state, cluster::State::Closing { .. })
         {
             self.cluster.gone();
         }
+        self.settle(now);
     }
 
-    /// When [`Session::on_timeout`] is to be called, if nothing else happens.
-    pub fn deadline(&self) -> Option<Time> {
-        let browser = match self.browser.state {
-            browser::State::Lingering { until } => Some(until),
-            browser::State::Open | browser::State::Closing => self.browser.slow_at(),
-            browser::State::Gone => None,
-        };
-        let cluster = match self.cluster.state {
-            cluster::State::HangingUp { until, key } => {
-                Some(key.map_or(until, |(at, _)| at.min(until)))
-            }
-            cluster::State::StatusSeen { until } | cluster::State::Closing { until } => Some(until),
-            cluster::State::Open | cluster::State::Gone => None,
-        };
-        let message = self.browser.message_until(self.limits.message_time);
-        [browser, cluster, message, self.cluster.size_due()].into_iter().flatten().min()
-    }
-
-    /// Does whatever is due.
-    pub fn on_timeout(&mut self, now: Time) {
-        let due = |at: Option<Time>| at.is_some_and(|at| at <= now);
-        self.cluster.send_size(now, false);
-        match self.browser.state {
-            browser::State::Lingering { until } if until <= now => self.browser.gone(),
-            browser::State::Open if due(self.browser.slow_at()) => {
-                self.end(Ending::new(Kind::SlowBrowser, "the browser took no output"), now);
-                self.browser.hurry(self.limits.close_wait, now);
-            }
-            browser::State::Closing if due(self.browser.slow_at()) => self.browser.gone(),
-            _ => {}
-        }
-        if due(self.browser.message_until(self.limits.message_time)) {
-            if self.wants_browser() {
-                let ending = Ending::new(Kind::ProtocolError, "a message was never finished");
-                self.end(ending, now);
-            } else {
-                // It may be us who keep it waiting.
-                self.browser.message_since = Some(now);
-            }
-        }
-        match self.cluster.state {
-            cluster::State::StatusSeen { until } if until <= now => {
-                if self.wants_cluster() {
-                    self.conclude(End::Eof, now);
-                } else {
-                    // The cluster's close may be waiting behind output that nobody takes.
-                    self.cluster.state = cluster::State::StatusSeen {
-                        until: now.saturating_add(self.limits.close_wait),
-                    };
-                }
-            }
-            cluster::State::HangingUp { .. } => {
-                self.cluster.go_on_hanging_up(now, self.limits.close_wait);
-            }
-            cluster::State::Closing { until } if until <= now => self.cluster.gone(),
-            _ => {}
-        }
+    /// How much went through so far.
+    pub fn traffic(&self) -> Traffic {
+        Traffic { output: self.browser.told, ..self.traffic }
     }
 
     /// The outcome, once nothing more will come out.
@@ -297,8 +328,8 @@ impl Session {
         let over = self.browser.state == browser::State::Gone
             && self.cluster.state == cluster::State::Gone;
         let ending = self.ending.as_ref().filter(|_| over)?;
-        let traffic = Traffic { output: self.browser.told, ..self.traffic };
-        Some(Outcome { ending: ending.clone(), process: self.process, traffic })
+        let (process, left, traffic) = (self.process, self.left, self.traffic());
+        Some(Outcome { ending: ending.as_ref().clone(), process, left, traffic })
     }
 
     /// Lends the thread's two buffers for a turn; [`Session::reclaim`] must follow before the
@@ -314,168 +345,10 @@ impl Session {
         self.cluster.outbox.reclaim(for_cluster);
     }
 
-    fn on_browser_event(&mut self, event: Event<'_>, now: Time) {
-        match event {
-            Event::Close(_) => {
-                self.browser.closed = true;
-                self.end(Ending::new(Kind::BrowserClosed, "the browser closed"), now);
-                self.browser.hurry(self.limits.close_wait, now);
-                if matches!(self.browser.state, browser::State::Lingering { .. }) {
-                    self.browser.gone();
-                }
-            }
-            Event::Ping(payload) => self.browser.pong(payload.as_slice()),
-            _ if self.browser.state != browser::State::Open => {}
-            Event::Pong(_) => {}
-            Event::Data { kind: MessageKind::Binary, payload, .. } => self.input(payload, now),
-            Event::Data { kind: MessageKind::Text, payload, end } => {
-                if end && self.browser.message.is_empty() {
-                    self.on_text(payload, now);
-                    return;
-                }
-                self.browser.message.extend_from_slice(payload);
-                self.browser.message_since.get_or_insert(now);
-                if end {
-                    let message = std::mem::take(&mut self.browser.message);
-                    self.browser.message_since = None;
-                    self.on_text(&message, now);
-                }
-            }
-        }
-    }
-
-    fn on_text(&mut self, text: &[u8], now: Time) {
-        match FromBrowser::parse(text) {
-            Ok(FromBrowser::Input(bytes)) => self.input(&bytes, now),
-            Ok(FromBrowser::Resize(Some(size))) => self.cluster.resize(size),
-            Ok(FromBrowser::Eof) => self.on_eof(),
-            // A page cannot have consumed more than it was told, nor take an ack back.
-            Ok(FromBrowser::Ack(bytes)) => {
-                let before = self.browser.acked.unwrap_or(0);
-                self.browser.acked = Some(bytes.clamp(before, self.browser.told));
-            }
-            Ok(FromBrowser::Ping(id)) => self.browser.tell(&ToBrowser::Pong { id }),
-            Ok(FromBrowser::Unknown) => self.traffic.ignored += 1,
-            Ok(FromBrowser::Empty | FromBrowser::Resize(None)) => {}
-            Err(message) => {
-                self.browser.misunderstood += 1;
-                if self.browser.misunderstood < MISUNDERSTOOD_MAX {
-                    self.browser.tell(&ToBrowser::Error { message });
-                } else {
-                    self.end(Ending::new(Kind::ProtocolError, message), now);
-                }
-            }
-        }
-    }
-
-    fn input(&mut self, bytes: &[u8], now: Time) {
-        self.traffic.input += bytes.len() as u64;
-        self.cluster.input(bytes, now);
-    }
-
-    fn on_eof(&mut self) {
-        if self.cluster.can_close_input() {
-            self.cluster.close_input();
-        } else {
-            let message = "eof needs a session without a terminal and a cluster that speaks v5";
-            self.browser.tell(&ToBrowser::Error { message });
-        }
-    }
-
-    fn on_cluster_event(&mut self, event: Event<'_>, now: Time) {
-        match event {
-            // It was given up in the middle of a read: what comes behind that is not believed.
-            _ if self.cluster.state == cluster::State::Gone => {}
-            Event::Close(code) => self.conclude(End::Close(code), now),
-            Event::Ping(payload) => self.cluster.pong(payload.as_slice()),
-            Event::Pong(_) => {}
-            Event::Data { kind: MessageKind::Text, .. } => {
-                self.cluster_broke("the cluster sent a text frame".to_owned(), now);
-            }
-            Event::Data { kind: MessageKind::Binary, payload, end } => {
-                let mut payload = &*payload;
-                let channel = self.cluster.channel.or_else(|| {
-                    let (&channel, rest) = payload.split_first()?;
-                    payload = rest;
-                    Some(channel)
-                });
-                self.cluster.channel = channel.filter(|_| !end);
-                self.on_channel(channel, payload, end, now);
-            }
-        }
-    }
-
-    /// A run of bytes on a channel; an empty message has none, and means nothing.
-    fn on_channel(&mut self, channel: Option<u8>, bytes: &[u8], end: bool, now: Time) {
-        match channel {
-            Some(channel @ (channel::STDOUT | channel::STDERR)) => {
-                if self.ending.is_none() {
-                    self.browser.output(channel, bytes);
-                }
-            }
-            Some(channel::STATUS) => self.on_status(bytes, end, now),
-            Some(_) if end => self.traffic.ignored += 1,
-            Some(_) | None => {}
-        }
-    }
-
-    /// Status text is collected, because a server may cut it; the first whole one counts, and none
-    /// once the leg is closing. On v1 it is not JSON and has no end but the connection's.
-    fn on_status(&mut self, bytes: &[u8], end: bool, now: Time) {
-        let room = STATUS_MAX - self.cluster.status_text.len().min(STATUS_MAX);
-        let awaited =
-            matches!(self.cluster.state, cluster::State::Open | cluster::State::HangingUp { .. });
-        if !awaited || bytes.is_empty() && self.cluster.status_text.is_empty() {
-            return;
-        }
-        self.cluster.status_text.extend_from_slice(&bytes[..room.min(bytes.len())]);
-        if self.cluster.subprotocol == Subprotocol::V1 || !end {
-            return;
-        }
-        if let Some(status) = Status::parse(&self.cluster.status_text) {
-            let until = now.saturating_add(self.limits.close_wait);
-            self.process = process_of(&status);
-            if self.ending.is_some() {
-                // The process answered the hang-up.
-                self.cluster.close(now, self.limits.close_wait);
-            } else {
-                self.cluster.status_seen(status, until);
-            }
-        }
-    }
-
-    fn cluster_broke(&mut self, message: String, now: Time) {
-        self.end(Ending::new(Kind::ClusterProtocol, message), now);
-        self.cluster.gone();
-    }
-
-    /// The cluster will say nothing more: what it said decides.
-    fn conclude(&mut self, end: End, now: Time) {
-        let ending = match self.cluster.status.take() {
-            Some(status) => ending_of(status),
-            None if self.cluster.subprotocol == Subprotocol::V1 => self.conclude_v1(end),
-            None if !self.cluster.status_text.is_empty() => ending_of(Status::Malformed),
-            None => Ending::new(Kind::ClusterLost, lost(end)),
-        };
-        self.cluster.gone();
+    /// Ends the session, and waits for a slow browser no longer than for the process.
+    fn end_soon(&mut self, ending: Ending, now: Time) {
         self.end(ending, now);
-    }
-
-    /// v1 has no exit codes: text on the status channel is a failure, and a normal close without
-    /// it is most likely, but not known to be, success.
-    fn conclude_v1(&mut self, end: End) -> Ending {
-        let text = String::from_utf8_lossy(&self.cluster.status_text).into_owned();
-        match end {
-            _ if !text.is_empty() => {
-                self.process = Process::Ended(None);
-                ending_of_v1(text)
-            }
-            End::Close(Some(1000)) => {
-                self.process = Process::Ended(None);
-                Ending::new(Kind::Exit, "ended; this cluster does not tell exit codes")
-            }
-            _ => Ending::new(Kind::ClusterLost, lost(end)),
-        }
+        self.browser.hurry(self.limits.hangup_grace.saturating_add(self.limits.close_wait), now);
     }
 
     /// The first reason to end is the ending; later ones are not told. A status that was read is
@@ -485,12 +358,28 @@ impl Session {
             return;
         }
         self.browser.mark_progress(now);
-        let ending = self.cluster.status.take().map_or(ending, ending_of);
+        self.stopping = None;
+        let status = self.cluster.status.take();
+        let is_running =
+            matches!(self.cluster.state, cluster::State::Open | cluster::State::Unstarted);
+        self.left |= status.is_none() && is_running;
+        let ending = status.map_or(ending, |status| self.ending_of(*status));
         self.browser.last_words(&ending);
         if matches!(self.cluster.state, cluster::State::StatusSeen { .. }) {
             self.cluster.gone();
         }
         self.cluster.hang_up(now, self.limits.hangup_grace, self.limits.close_wait);
-        self.ending = Some(ending);
+        self.ending = Some(Box::new(ending));
+    }
+
+    /// What a status comes to. A process that was attached to has no exit code here: `Success`
+    /// says that its streams ended (`k8s.io/cri-streaming/pkg/streaming/remotecommand/attach.go`).
+    fn ending_of(&self, status: Status) -> Ending {
+        match status {
+            Status::Success if self.cluster.exec.attached => {
+                Ending::new(Kind::Exit, "ended; a process that was attached to tells no exit code")
+            }
+            status => ending_of(status),
+        }
     }
 }

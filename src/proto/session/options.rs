@@ -1,5 +1,6 @@
 //! What a session is about, what it may hold and how long it may wait.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::channel::{Size, Subprotocol};
@@ -18,10 +19,46 @@ pub struct Options {
     pub stdin: bool,
     /// The terminal's first size, sent before anything else. Without a terminal it is not used.
     pub size: Option<Size>,
+    /// What becomes of a process that is still running when the session ends.
+    pub leaving: Leaving,
+    /// Whether the process ran before the session did, and was attached to.
+    pub attached: bool,
+    /// Whether something else can be started if it turns out that nothing was; see
+    /// [`Session::unstarted`](super::Session::unstarted).
+    pub again: bool,
     /// A secret number, for the mask keys.
     pub mask_seed: u64,
-    /// The limits.
-    pub limits: Limits,
+    /// The limits. All sessions of a program share them.
+    pub limits: Arc<Limits>,
+}
+
+impl Options {
+    /// A process that the session started, is to hang up, and has no other for.
+    pub fn new(dialect: Dialect, subprotocol: Subprotocol, place: Place, mask_seed: u64) -> Self {
+        Self {
+            dialect,
+            subprotocol,
+            place,
+            stdin: true,
+            size: None,
+            leaving: Leaving::HangUp,
+            attached: false,
+            again: false,
+            mask_seed,
+            limits: Arc::default(),
+        }
+    }
+}
+
+/// What becomes of a process that is still running when its session ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Leaving {
+    /// It is asked to go, as by a terminal line that is hung up.
+    #[default]
+    HangUp,
+    /// Nothing is said to it. A process that was attached to is always left like this: it was
+    /// there before, and is the container's own.
+    Nothing,
 }
 
 /// The limits of one session. The defaults are the contract's.
@@ -55,6 +92,10 @@ pub struct Limits {
     /// How long a terminal may be idle before its size is said again, which is the one thing that
     /// crosses to the kubelet and changes nothing; none to leave it out.
     pub size_keepalive: Option<Duration>,
+    /// How long no data may go either way before an empty message does, where no size is said
+    /// again. Servers drop a connection after four hours without any; pings do not count
+    /// (`k8s.io/apiserver/pkg/util/proxy/websocket.go`, `defaultIdleConnectionTimeout`).
+    pub data_keepalive: Duration,
     /// How long nothing may be typed; none for ever.
     pub idle_timeout: Option<Duration>,
     /// How long a session may last; none for ever.
@@ -81,6 +122,7 @@ impl Default for Limits {
             cluster_ping: Duration::from_secs(10),
             dead_after: Duration::from_secs(60),
             size_keepalive: Some(Duration::from_secs(60)),
+            data_keepalive: Duration::from_hours(1),
             idle_timeout: Some(Duration::from_mins(30)),
             max_session: Some(Duration::from_hours(12)),
             warning: Duration::from_secs(60),

@@ -1,5 +1,7 @@
 //! What a session comes to, and how the cluster's last words become its ending.
 
+use std::time::Duration;
+
 use super::super::channel::Status;
 use super::super::ending::{Ending, Kind};
 
@@ -19,6 +21,14 @@ pub struct Traffic {
     pub input: u64,
     /// Bytes of output, stdout and stderr, that were told to the browser.
     pub output: u64,
+    /// Messages of the browser's.
+    pub browser_messages: u64,
+    /// Messages of the cluster's.
+    pub cluster_messages: u64,
+    /// Microseconds in which the browser was not read, because the cluster took no input.
+    pub browser_paused_us: u64,
+    /// Microseconds in which the cluster was not read, because the browser took no output.
+    pub cluster_paused_us: u64,
     /// Messages of the browser's and frames of the cluster's that mean nothing to us.
     pub ignored: u64,
 }
@@ -31,6 +41,9 @@ pub struct Outcome {
     pub ending: Ending,
     /// Whether the process is known to have ended, too.
     pub process: Process,
+    /// Whether the session ended first, as far as anybody knows: the process was left running,
+    /// and what became of it then is in `process`.
+    pub left: bool,
     /// How much went through.
     pub traffic: Traffic,
 }
@@ -40,6 +53,8 @@ pub struct Outcome {
 pub(super) enum End {
     Close(Option<u16>),
     Eof,
+    /// Nothing was heard of it for so long.
+    Silence(Duration),
 }
 
 pub(super) fn process_of(status: &Status) -> Process {
@@ -85,6 +100,7 @@ pub(super) fn lost(end: End) -> String {
         End::Close(Some(code)) => format!("closed with code {code}"),
         End::Close(None) => "closed".to_owned(),
         End::Eof => "ended".to_owned(),
+        End::Silence(time) => format!("was silent for {} s", time.as_secs()),
     };
     format!("the connection to the cluster {how} before it said how the process ended")
 }

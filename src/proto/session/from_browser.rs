@@ -1,0 +1,99 @@
+//! What the browser says, and what the session makes of it.
+
+use super::super::ending::{Ending, Kind};
+use super::super::frame::{Event, Kind as MessageKind};
+use super::super::message::{FromBrowser, ToBrowser};
+use super::browser::Unfinished;
+use super::{Session, Time, browser, cluster};
+
+/// Messages that are not understood end the session at this number: a page that keeps sending
+/// them is broken or is not one of ours.
+const MISUNDERSTOOD_MAX: u8 = 10;
+
+impl Session {
+    pub(super) fn on_browser_event(&mut self, event: Event<'_>, now: Time) {
+        match event {
+            Event::Close(_) => {
+                self.browser.closed = true;
+                self.end(Ending::new(Kind::BrowserClosed, "the browser closed"), now);
+                self.browser.hurry(self.limits.close_wait, now);
+                if matches!(self.browser.state, browser::State::Lingering { .. }) {
+                    self.browser.gone();
+                }
+            }
+            Event::Ping(payload) => self.browser.pong(payload.as_slice()),
+            _ if self.browser.state != browser::State::Open => {}
+            Event::Pong(_) => {}
+            Event::Data { kind: MessageKind::Binary, payload, end } => {
+                self.traffic.browser_messages += u64::from(end);
+                self.input(payload, now);
+            }
+            Event::Data { kind: MessageKind::Text, payload, end } => {
+                self.traffic.browser_messages += u64::from(end);
+                if end && self.browser.unfinished.is_none() {
+                    self.on_text(payload, now);
+                    return;
+                }
+                let begun = || Box::new(Unfinished { bytes: Vec::new(), since: now });
+                self.browser.unfinished.get_or_insert_with(begun).bytes.extend_from_slice(payload);
+                if end && let Some(message) = self.browser.unfinished.take() {
+                    self.on_text(&message.bytes, now);
+                }
+            }
+        }
+    }
+
+    fn on_text(&mut self, text: &[u8], now: Time) {
+        match FromBrowser::parse(text) {
+            Ok(FromBrowser::Input(bytes)) => self.input(&bytes, now),
+            Ok(FromBrowser::Resize(Some(size))) => self.cluster.resize(size),
+            Ok(FromBrowser::Eof) => self.on_eof(),
+            // A page cannot have consumed more than it was told, nor take an ack back.
+            Ok(FromBrowser::Ack(bytes)) => {
+                let before = self.browser.acked.unwrap_or(0);
+                self.browser.acked = Some(bytes.clamp(before, self.browser.told));
+            }
+            Ok(FromBrowser::Ping(id)) => self.browser.tell(&ToBrowser::Pong { id }),
+            Ok(FromBrowser::Unknown) => self.traffic.ignored += 1,
+            Ok(FromBrowser::Empty | FromBrowser::Resize(None)) => {}
+            Err(message) => {
+                self.browser.misunderstood += 1;
+                if self.browser.misunderstood < MISUNDERSTOOD_MAX {
+                    self.browser.tell(&ToBrowser::Error { message });
+                } else {
+                    self.end(Ending::new(Kind::ProtocolError, message), now);
+                }
+            }
+        }
+    }
+
+    fn input(&mut self, bytes: &[u8], now: Time) {
+        self.traffic.input += bytes.len() as u64;
+        if bytes.is_empty() {
+            return;
+        }
+        self.browser.typed_at = now;
+        self.idle_warned = false;
+        if let Some(held) = self.held.as_mut().filter(|_| self.cluster.takes_input) {
+            if self.cluster.state == cluster::State::Unstarted {
+                // Only here; and the browser is not read when it is much.
+                held.input.extend_from_slice(bytes);
+            } else {
+                held.push(bytes, self.limits.outbox, now);
+            }
+        }
+        self.cluster.input(bytes, now);
+    }
+
+    fn on_eof(&mut self) {
+        if self.cluster.can_close_input() {
+            self.cluster.close_input();
+            if let Some(held) = &mut self.held {
+                held.eof = true;
+            }
+        } else {
+            let message = "eof needs a session without a terminal and a cluster that speaks v5";
+            self.browser.tell(&ToBrowser::Error { message });
+        }
+    }
+}

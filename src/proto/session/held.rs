@@ -1,0 +1,58 @@
+//! What was typed before anybody is known to have read it.
+
+use super::super::ending::Ending;
+use super::Time;
+
+/// How long a copy of what is typed is kept while nothing comes out of an exec: the contract's. A
+/// cluster that takes longer to find out that a program does not exist is rare, and people who
+/// have typed into nothing for so long have stopped.
+const HOLD: Time = Time::from_secs(2);
+
+/// A copy of the input of an exec that may turn out never to have started, so that the next one
+/// gets it whole.
+#[derive(Default)]
+pub(super) struct Held {
+    pub(super) input: Vec<u8>,
+    /// Whether the end of input was said, too.
+    pub(super) eof: bool,
+    /// Why the exec was never started, until somebody asks.
+    pub(super) why: Option<Ending>,
+    /// When the copy is given up.
+    until: Time,
+    /// Set when something was typed of which there is no copy: another exec would miss it.
+    is_lost: bool,
+}
+
+impl Held {
+    pub(super) fn new(now: Time) -> Box<Self> {
+        Box::new(Self { until: now.saturating_add(HOLD), ..Self::default() })
+    }
+
+    /// The next exec begins.
+    pub(super) fn again(&mut self, now: Time) {
+        self.until = now.saturating_add(HOLD);
+    }
+
+    /// When [`Held::give_up`] is to be called; never while there is nothing to give up.
+    pub(super) fn until(&self) -> Option<Time> {
+        (!self.input.is_empty() && !self.is_lost).then_some(self.until)
+    }
+
+    pub(super) fn give_up(&mut self) {
+        self.is_lost = true;
+        self.input = Vec::new();
+    }
+
+    /// Takes a copy of what is sent, unless it would become more than `max` or it is late.
+    pub(super) fn push(&mut self, bytes: &[u8], max: usize, now: Time) {
+        if self.is_lost || now >= self.until || self.input.len() + bytes.len() > max {
+            self.give_up();
+        } else {
+            self.input.extend_from_slice(bytes);
+        }
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+}

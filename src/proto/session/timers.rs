@@ -1,0 +1,222 @@
+//! What is due when, and what is then done.
+
+use std::time::Duration;
+
+use super::outcome::End;
+use super::{Ending, Kind, Session, Time, browser, cluster};
+
+impl Session {
+    /// When [`Session::on_timeout`] is to be called, if nothing else happens.
+    pub fn deadline(&self) -> Option<Time> {
+        let limits = &self.limits;
+        let browser = match self.browser.state {
+            browser::State::Lingering { until } => [Some(until), None, None],
+            browser::State::Closing => [self.browser.slow_at(), None, None],
+            browser::State::Open => [
+                self.browser.slow_at(),
+                Some(self.browser.pulse.ping_at()),
+                self.browser.pulse.dead_at(limits.dead_after),
+            ],
+            browser::State::Gone => [None; 3],
+        };
+        let cluster = match self.cluster.state {
+            cluster::State::HangingUp { until, key } => {
+                [Some(key.map_or(until, |(at, _)| at.min(until))), None, None]
+            }
+            cluster::State::StatusSeen { until } | cluster::State::Closing { until } => {
+                [Some(until), None, None]
+            }
+            cluster::State::Open => [
+                Some(self.cluster.pulse.ping_at()),
+                self.cluster.pulse.dead_at(limits.dead_after),
+                Some(self.cluster.data_due(limits)),
+            ],
+            cluster::State::Unstarted | cluster::State::Gone => [None; 3],
+        };
+        let running = self.ending.is_none();
+        let held = self.held.as_ref().filter(|_| self.cluster.state == cluster::State::Open);
+        let others = [
+            self.browser.message_until(limits.message_time),
+            self.cluster.size_due(),
+            held.and_then(|held| held.until()),
+            self.idle().filter(|_| running).map(|due| due.next(self.idle_warned)),
+            self.lifetime().filter(|_| running).map(|due| due.next(self.lifetime_warned)),
+            self.stopping.as_ref().filter(|_| running).map(|stopping| stopping.0),
+        ];
+        let soonest = browser.into_iter().chain(cluster).chain(others).flatten().min();
+        // A limit as long as a duration can be is none.
+        soonest.filter(|at| *at < Time::MAX)
+    }
+
+    /// Does whatever is due.
+    pub fn on_timeout(&mut self, now: Time) {
+        self.cluster.send_size(now, false);
+        if self.held.as_ref().is_some_and(|held| held.until().is_some_and(|at| at <= now))
+            && self.cluster.state == cluster::State::Open
+        {
+            self.held = None;
+        }
+        if self.ending.is_none() {
+            self.on_limits(now);
+        }
+        self.on_browser_timers(now);
+        self.on_cluster_timers(now);
+        self.settle(now);
+    }
+
+    /// The limits of the whole session, and the time that a stop leaves to the user.
+    fn on_limits(&mut self, now: Time) {
+        if let Some(stopping) = self.stopping.take_if(|stopping| stopping.0 <= now) {
+            return self.end_soon(stopping.1, now);
+        }
+        if let Some(idle) = self.idle() {
+            if idle.end <= now {
+                let message = format!("nothing was typed for {}", in_words(idle.limit));
+                return self.end_soon(Ending::new(Kind::Idle, message), now);
+            }
+            if idle.warn <= now && !self.idle_warned {
+                self.idle_warned = true;
+                let left = in_words(idle.end.saturating_sub(now));
+                let message = format!("the session ends in {left} unless you type something");
+                self.browser.notice("idle_warning", &message);
+            }
+        }
+        if let Some(lifetime) = self.lifetime() {
+            if lifetime.end <= now {
+                let message = format!("a session may last for {}", in_words(lifetime.limit));
+                return self.end_soon(Ending::new(Kind::MaxSession, message), now);
+            }
+            if lifetime.warn <= now && !self.lifetime_warned {
+                self.lifetime_warned = true;
+                let left = in_words(lifetime.end.saturating_sub(now));
+                let message = format!("the session has lasted so long that it ends in {left}");
+                self.browser.notice("max_session_warning", &message);
+            }
+        }
+    }
+
+    fn on_browser_timers(&mut self, now: Time) {
+        let due = |at: Option<Time>| at.is_some_and(|at| at <= now);
+        match self.browser.state {
+            browser::State::Lingering { until } if until <= now => self.browser.gone(),
+            browser::State::Open if due(self.browser.slow_at()) => {
+                self.end(Ending::new(Kind::SlowBrowser, "the browser took no output"), now);
+                self.browser.hurry(self.limits.close_wait, now);
+            }
+            browser::State::Closing if due(self.browser.slow_at()) => self.browser.gone(),
+            browser::State::Open => {
+                if due(self.browser.pulse.dead_at(self.limits.dead_after)) {
+                    let silence = in_words(self.limits.dead_after);
+                    let message = format!("nothing was heard of the browser for {silence}");
+                    self.end(Ending::new(Kind::BrowserLost, message), now);
+                } else if self.browser.pulse.ping_due(self.limits.browser_ping, now) {
+                    self.browser.ping();
+                }
+            }
+            _ => {}
+        }
+        if due(self.browser.message_until(self.limits.message_time)) {
+            if self.wants_browser() {
+                let ending = Ending::new(Kind::ProtocolError, "a message was never finished");
+                self.end(ending, now);
+            } else if let Some(message) = &mut self.browser.unfinished {
+                // It may be us who keep it waiting.
+                message.since = now;
+            }
+        }
+    }
+
+    fn on_cluster_timers(&mut self, now: Time) {
+        let close_wait = self.limits.close_wait;
+        match self.cluster.state {
+            cluster::State::Open => {
+                let dead_at = self.cluster.pulse.dead_at(self.limits.dead_after);
+                if dead_at.is_some_and(|at| at <= now) {
+                    self.conclude(End::Silence(self.limits.dead_after), now);
+                    return;
+                }
+                self.cluster.keep_alive(&self.limits, now);
+                if self.cluster.pulse.ping_due(self.limits.cluster_ping, now)
+                    && self.cluster.is_clear()
+                {
+                    self.cluster.ping();
+                }
+            }
+            cluster::State::StatusSeen { until } if until <= now => {
+                if self.wants_cluster() {
+                    self.conclude(End::Eof, now);
+                } else {
+                    // The cluster's close may be waiting behind output that nobody takes.
+                    let until = now.saturating_add(close_wait);
+                    self.cluster.state = cluster::State::StatusSeen { until };
+                }
+            }
+            cluster::State::HangingUp { .. } => self.cluster.go_on_hanging_up(now, close_wait),
+            cluster::State::Closing { until } if until <= now => self.cluster.gone(),
+            _ => {}
+        }
+    }
+
+    fn idle(&self) -> Option<Due> {
+        Due::new(self.browser.typed_at, self.limits.idle_timeout?, self.limits.warning)
+    }
+
+    fn lifetime(&self) -> Option<Due> {
+        Due::new(Time::ZERO, self.limits.max_session?, self.limits.warning)
+    }
+
+    /// Takes note of who is read and who is waited for. Everything that may change that ends with
+    /// this.
+    pub(super) fn settle(&mut self, now: Time) {
+        let (browser_open, cluster_open) = (
+            self.browser.state == browser::State::Open,
+            self.cluster.state == cluster::State::Open,
+        );
+        let (reads_browser, reads_cluster) = (self.wants_browser(), self.wants_cluster());
+        self.browser.pulse.settle(reads_browser && self.browser.is_clear(), now);
+        let quick = self.cluster.is_clear() && !self.cluster.is_starved();
+        self.cluster.pulse.settle(reads_cluster && quick, now);
+        let paused = &mut self.traffic.browser_paused_us;
+        note_pause(&mut self.browser_paused_at, browser_open && !reads_browser, paused, now);
+        let paused = &mut self.traffic.cluster_paused_us;
+        note_pause(&mut self.cluster_paused_at, cluster_open && !reads_cluster, paused, now);
+    }
+}
+
+/// An end that can be foreseen, and is told beforehand.
+struct Due {
+    limit: Time,
+    warn: Time,
+    end: Time,
+}
+
+impl Due {
+    fn new(since: Time, limit: Time, warning: Time) -> Option<Self> {
+        // What is beyond the clock's end never comes.
+        let end = since.checked_add(limit)?;
+        Some(Self { limit, warn: end.saturating_sub(warning.min(limit / 2)), end })
+    }
+
+    fn next(&self, warned: bool) -> Time {
+        if warned { self.end } else { self.warn }
+    }
+}
+
+fn note_pause(since: &mut Option<Time>, is_paused: bool, total: &mut u64, now: Time) {
+    if is_paused {
+        since.get_or_insert(now);
+    } else if let Some(since) = since.take() {
+        let micros = now.saturating_sub(since).as_micros();
+        *total = total.saturating_add(u64::try_from(micros).unwrap_or(u64::MAX));
+    }
+}
+
+/// A time as people say it.
+fn in_words(time: Duration) -> String {
+    let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3600),
+    }
+}
