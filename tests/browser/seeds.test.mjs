@@ -24,7 +24,7 @@ before(async () => {
     ['--listen', '127.0.0.1:0', '--kubeconfig-out', kubeconfig]);
   contextName = /current-context["']?:\s*["']?([^\s"',}]+)/.exec(readFileSync(kubeconfig, 'utf8'))[1];
   relay = await start(program('PODWIRE_TEST_BIN', 'podwire'),
-    ['serve', '--kubeconfig', kubeconfig, '--auth', 'own', '--listen', '127.0.0.1:0',
+    ['serve', '--kubeconfig', kubeconfig, '--auth', 'own', '--listen', '127.0.0.1:0', '--admin-listen', 'off',
       '--tls-cert', certificate, '--tls-key', key, '--route', ROUTE]);
   origin = `https://${new URL(relay.address).host}`;
   chromium = await browser();
