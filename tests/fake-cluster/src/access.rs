@@ -21,9 +21,14 @@ impl Rights {
         Rights::of(&[("*", "*")])
     }
 
-    /// `get` and `create` on `pods/exec`, which is all that a session needs.
+    /// `get` and `create` on `pods/exec`, which is all that a shell needs.
     pub fn exec() -> Rights {
         Rights::of(&[("get", "pods/exec"), ("create", "pods/exec")])
+    }
+
+    /// `get` and `create` on `pods/attach`, which `exec` does not include.
+    pub fn attach() -> Rights {
+        Rights::of(&[("get", "pods/attach"), ("create", "pods/attach")])
     }
 
     /// Nothing.

@@ -30,6 +30,11 @@ pub(crate) fn pod(namespace: &str, name: &str) -> Option<Pod> {
     }
 }
 
+/// Whether the container was given a terminal for its main process.
+pub(crate) fn has_terminal(container: &str) -> bool {
+    container == "main"
+}
+
 /// A pod's path, decoded; with the part after its name, if any.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
@@ -267,7 +272,7 @@ fn resources() -> Value {
 
 fn pod_object(name: &str, pod: &Pod, behaviour: &Behaviour) -> Value {
     let container = |name: &&str| {
-        json!({"name": name, "image": "debian:12", "command": ["sleep", "infinity"],
+        json!({"name": name, "stdin": true, "tty": has_terminal(name), "image": "debian:12", "command": ["sleep", "infinity"],
             "env": [{"name": "PASSWORD", "value": SECRET}],
             "volumeMounts": [{"name": SECRET, "mountPath": "/secret"}],
             "resources": {}, "imagePullPolicy": "IfNotPresent"})
@@ -292,7 +297,7 @@ fn pod_object(name: &str, pod: &Pod, behaviour: &Behaviour) -> Value {
         "metadata": {"name": name, "namespace": NAMESPACE, "resourceVersion": "337",
             "uid": "ffc5b85f-7213-49a6-8b35-e26329ec9ea3", "creationTimestamp": BORN,
             "labels": {"app": name}, "annotations": annotations},
-        "spec": {"nodeName": "node1", "restartPolicy": "Never",
+        "spec": {"nodeName": "node1", "restartPolicy": if pod.running { "Always" } else { "Never" },
             "containers": pod.containers.iter().map(container).collect::<Vec<_>>()},
         "status": {"phase": if pod.running { "Running" } else { "Succeeded" },
             "podIP": "10.0.0.7", "startTime": BORN,

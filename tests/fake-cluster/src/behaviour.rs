@@ -1,6 +1,9 @@
 //! The switches: which kind of cluster this is, and where it misbehaves.
 
-use crate::script::Script;
+use std::time::Duration;
+
+use crate::image::Image;
+use crate::script::{Gate, Script};
 
 /// Who speaks `v5.channel.k8s.io` with the peer. The recordings exist for both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +35,27 @@ pub struct Behaviour {
     pub unread_stdin_hangs: bool,
     /// The kubelet does not run (recordings `new_session_while_kubelet_down`).
     pub kubelet_down: bool,
+    /// The node's runtime is a cri-dockerd that a kubelet of 1.36 cannot speak with: v5 is
+    /// negotiated and fails on channel 3 before anything is started, v4 works
+    /// (Mirantis/cri-dockerd#569).
+    pub cri_dockerd: bool,
+    /// What the container `main` of pod `shell` is made of.
+    pub image: Image,
+    /// How long the runtime takes before it starts an exec's process or finds that it cannot.
+    /// What is typed meanwhile waits. Zero by default.
+    pub start_delay: Duration,
+    /// The same for a test that wants to say when: nothing is started before it is opened.
+    pub start_gate: Option<Gate>,
+    /// A connection on which no data frame came or went for so long is ended without a Close
+    /// frame. A data frame of length zero counts, control frames do not. 4 h by default, as in
+    /// Kubernetes (`defaultIdleConnectionTimeout`).
+    pub data_timeout: Duration,
+    /// A session without channel data in either direction for so long, sizes included, loses its
+    /// connection behind the API server, as through a balancer between it and the kubelet
+    /// (kubernetes#128314): pings and empty frames do not get there. It ends as with a kubelet
+    /// that dies (recordings `kubelet_sigkill_nontty`): in API server mode by `Success` and
+    /// Close 1000, else by the end of the stream; the process lives on. None by default.
+    pub kubelet_idle_timeout: Option<Duration>,
     /// Played on every new connection before TLS.
     pub before_tls: Option<Script>,
     /// Played on every new connection after the TLS handshake, before a request is read.
@@ -40,6 +64,9 @@ pub struct Behaviour {
     /// [`FakeCluster::script_next`](crate::FakeCluster::script_next).
     pub exec: Option<Script>,
 }
+
+/// `defaultIdleConnectionTimeout` of Kubernetes.
+const DATA_TIMEOUT: Duration = Duration::from_hours(4);
 
 /// What a 1.36 cluster knows, v5 and what the container runtime speaks.
 const PROTOCOLS: [&str; 6] = [
@@ -63,6 +90,12 @@ impl Default for Behaviour {
             stdin_buffer_bytes: None,
             unread_stdin_hangs: true,
             kubelet_down: false,
+            cri_dockerd: false,
+            image: Image::default(),
+            start_delay: Duration::ZERO,
+            start_gate: None,
+            data_timeout: DATA_TIMEOUT,
+            kubelet_idle_timeout: None,
             before_tls: None,
             after_tls: None,
             exec: None,
@@ -80,6 +113,11 @@ impl Behaviour {
     /// A cluster as of 1.30 to 1.35.
     pub fn api_server_mode() -> Behaviour {
         Behaviour { mode: Mode::ApiServer, ..Behaviour::default() }
+    }
+
+    /// A cluster whose container `main` is of this image.
+    pub fn of_image(image: Image) -> Behaviour {
+        Behaviour { image, ..Behaviour::default() }
     }
 
     /// A cluster that answers every exec with this script.

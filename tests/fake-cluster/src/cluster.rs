@@ -1,6 +1,6 @@
 //! The cluster itself: what its connections share, and the handle that starts and stops it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -15,10 +15,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::access::{Access, Rights};
+use crate::attach::{Main, Mains};
 use crate::behaviour::Behaviour;
 use crate::connection;
-use crate::exec;
 use crate::http::Request;
+use crate::image::{Image, Installed};
 use crate::leftovers::{Alive, MARK};
 use crate::pki::{ClientIdentity, Pki};
 use crate::process::Container;
@@ -63,6 +64,8 @@ pub(crate) struct Cluster {
     scripts: Mutex<VecDeque<Script>>,
     seen: Seen,
     alive: Arc<Alive>,
+    images: Mutex<HashMap<Image, Arc<Installed>>>,
+    mains: Mains,
     /// Counts up to end connections; dropped with the cluster to end everything.
     cut: watch::Sender<u64>,
     stop: watch::Sender<bool>,
@@ -97,17 +100,41 @@ impl Cluster {
         lock(&self.scripts).pop_front()
     }
 
-    /// The variable by which leftover processes are found.
-    pub(crate) fn mark(&self) -> (&'static str, String) {
-        (MARK, self.id.clone())
+    /// A container of this image in this pod, ready for a process.
+    pub(crate) fn container(&self, image: &Image, pod: &str) -> Result<Container, String> {
+        let failed = |error| format!("failed to set up the container: {error}");
+        // Nobody's own: a shell must not read this machine's settings or write to its history.
+        let home = self.folder().join("home");
+        std::fs::create_dir_all(&home).map_err(failed)?;
+        let image = self.image(image).map_err(failed)?;
+        let mark = (MARK, self.id.clone());
+        Ok(Container { image, mark, hostname: pod.to_owned(), home })
     }
 
-    pub(crate) fn container(&self, name: &str, pod: &str) -> Result<Container, String> {
-        exec::container_of(self, name, pod)
+    /// The main process of a container, which has its own image always.
+    pub(crate) fn main(
+        self: &Arc<Self>,
+        pod: &str,
+        container: &str,
+        tty: bool,
+    ) -> Result<Arc<Main>, String> {
+        let inside = self.container(&Image::Bash, pod)?;
+        self.mains.of(self, (pod.to_owned(), container.to_owned()), &inside, tty)
+    }
+
+    /// Made once, as two first sessions at once would make the same links.
+    fn image(&self, image: &Image) -> io::Result<Arc<Installed>> {
+        let mut images = lock(&self.images);
+        if let Some(installed) = images.get(image) {
+            return Ok(Arc::clone(installed));
+        }
+        let installed = Arc::new(Installed::new(image, &self.folder())?);
+        images.insert(image.clone(), Arc::clone(&installed));
+        Ok(installed)
     }
 
     /// Where the containers keep what is theirs alone.
-    pub(crate) fn folder(&self) -> PathBuf {
+    fn folder(&self) -> PathBuf {
         std::env::temp_dir().join(format!("fake-cluster-{}", self.id))
     }
 
@@ -157,6 +184,8 @@ impl FakeCluster {
             scripts: Mutex::default(),
             seen: Seen::default(),
             alive: Arc::default(),
+            images: Mutex::default(),
+            mains: Mains::default(),
             cut: watch::Sender::new(0),
             stop: watch::Sender::new(false),
         });

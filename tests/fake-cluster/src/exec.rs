@@ -16,9 +16,11 @@ use crate::api::{self, Place};
 use crate::behaviour::{Behaviour, Mode, V5};
 use crate::cluster::Cluster;
 use crate::http::{Request, Response};
-use crate::process::{Container, Plan};
+use crate::image::Image;
+use crate::process::Plan;
+use crate::random;
 use crate::seen::Session;
-use crate::session::{self, Start};
+use crate::session::{self, Start, Work};
 use crate::socket::Socket;
 use crate::status::refusal;
 
@@ -144,10 +146,6 @@ impl Exec<'_> {
                 ));
             }
         };
-        if subresource == "attach" {
-            let body = refusal(501, None, "the pretend cluster cannot attach yet", None);
-            return refuse(Response::json(self.request, 501, body));
-        }
         if !self.request.wants_upgrade() {
             return self.bad("Upgrade request required");
         }
@@ -188,6 +186,15 @@ impl Exec<'_> {
                 return Verdict::Refused(Response::text(500, &text));
             }
             trouble = Some(format!("unable to upgrade connection: {text}"));
+        } else if self.behaviour.cri_dockerd && v5 {
+            // The runtime's address has no scheme, and where the kubelet ends the WebSocket it
+            // takes that for TLS.
+            trouble = Some(format!(
+                "error sending request: Post \"//[::]:35557/cri/{}/{}\": http: server gave HTTP \
+                 response to HTTPS client",
+                self.place.subresource,
+                &random::exec_id()[..8]
+            ));
         }
         if !self.request.wants_websocket() {
             let message = "the pretend cluster does not speak SPDY";
@@ -202,14 +209,29 @@ impl Exec<'_> {
             Err(response) => return Verdict::Refused(response),
         };
         let Some(protocol) = self.choose(&offered, v5) else { return Verdict::NoProtocol };
-        let container = match trouble {
+        let work = match trouble {
             Some(text) => Err(text),
-            None => self.cluster.container(container, &self.place.name),
+            None => self.work(container, tty),
         };
         let plan = Plan { argv: query.command.clone(), tty, stdin, stdout, stderr };
         let (behaviour, session) = (self.behaviour, self.session);
-        let start = Box::new(Start { plan, container, protocol, behaviour, session });
+        let start = Box::new(Start { plan, work, protocol, behaviour, session });
         Verdict::Granted { start, key }
+    }
+
+    fn work(&self, container: &str, tty: bool) -> Result<Work, String> {
+        let pod = &self.place.name;
+        if self.place.subresource == "exec" {
+            // `side` is what it is, whatever `main` is made of.
+            let image = if container == "side" { &Image::ShOnly } else { &self.behaviour.image };
+            return self.cluster.container(image, pod).map(Work::Exec);
+        }
+        if tty != api::has_terminal(container) {
+            // The wording is read, not recorded: the kubelet goes by the container and the peer
+            // by the request, and the runtime refuses what comes of it.
+            return Err("unable to upgrade connection: tty and stderr cannot both be true".into());
+        }
+        self.cluster.main(pod, container, tty).map(Work::Attach)
     }
 
     /// The first of the peer's names that is known. Who offers v5 speaks with somebody who
@@ -235,9 +257,9 @@ impl Exec<'_> {
         let flags = [("error", e), ("input", i), ("output", o), ("tty", query.flag("tty"))];
         let flags = flags.iter().filter(|(_, on)| *on).map(|(name, _)| format!("{name}=1"));
         let words: Vec<String> = commands.chain(flags).collect();
-        let Place { namespace, name, .. } = &self.place;
+        let Place { namespace, name, subresource } = &self.place;
         format!(
-            "error sending request: Post \"https://localhost:10250/exec/{namespace}/{name}/\
+            "error sending request: Post \"https://localhost:10250/{subresource}/{namespace}/{name}/\
              {container}?{}\": dial tcp 127.0.0.1:10250: connect: connection refused",
             words.join("&")
         )
@@ -300,21 +322,5 @@ pub(crate) async fn open(
     };
     if sent.await.is_ok() {
         session::run(cluster, start, socket, early).await;
-    }
-}
-
-/// A container of a pod, ready to find programs in.
-pub(crate) fn container_of(cluster: &Cluster, name: &str, pod: &str) -> Result<Container, String> {
-    let mark = cluster.mark();
-    // Nobody's own: a shell must not read this machine's settings or write to its history.
-    let home = cluster.folder().join("home");
-    let failed = |error| format!("failed to set up the container: {error}");
-    std::fs::create_dir_all(&home).map_err(failed)?;
-    match name {
-        "side" => {
-            let bin = cluster.folder().join("bin");
-            Container::side(mark, pod, home, &bin).map_err(failed)
-        }
-        _ => Ok(Container::main(mark, pod, home)),
     }
 }

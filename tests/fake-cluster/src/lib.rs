@@ -23,12 +23,15 @@
 
 mod access;
 mod api;
+mod attach;
 mod behaviour;
 mod builtin;
 mod cluster;
 mod connection;
 mod exec;
 mod http;
+mod idle;
+mod image;
 mod leftovers;
 mod link;
 pub mod misbehaviour;
@@ -49,6 +52,7 @@ pub use access::Rights;
 pub use behaviour::{Behaviour, Mode};
 pub use cluster::{Bound, FakeCluster, Options};
 pub use http::Request;
+pub use image::Image;
 pub use pki::ClientIdentity;
 pub use script::{Gate, Script, Step, Until, Upgrade};
 pub use seen::{Facts, Frame, Session};

@@ -8,6 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncWriteExt as _, WriteHalf};
 use tokio::sync::{Mutex, watch};
 
+use crate::behaviour::Behaviour;
+use crate::idle::Idle;
 use crate::socket::Socket;
 use crate::wire::{self, HEADROOM, opcode};
 
@@ -16,11 +18,21 @@ pub(crate) struct Link {
     half: Mutex<Option<WriteHalf<Socket>>>,
     severed: watch::Sender<bool>,
     base64: bool,
+    /// The deadline for reads and writes alike, see [`Behaviour::data_timeout`].
+    pub(crate) data: Idle,
+    /// The connection behind this one, see [`Behaviour::kubelet_idle_timeout`].
+    pub(crate) leg: Idle,
 }
 
 impl Link {
-    pub(crate) fn new(half: WriteHalf<Socket>, base64: bool) -> Link {
-        Link { half: Mutex::new(Some(half)), severed: watch::Sender::new(false), base64 }
+    pub(crate) fn new(half: WriteHalf<Socket>, base64: bool, behaviour: &Behaviour) -> Link {
+        Link {
+            half: Mutex::new(Some(half)),
+            severed: watch::Sender::new(false),
+            base64,
+            data: Idle::new(Some(behaviour.data_timeout)),
+            leg: Idle::new(behaviour.kubelet_idle_timeout),
+        }
     }
 
     /// Sends one channel's bytes, which lie in `buffer` behind [`HEADROOM`].
@@ -28,16 +40,23 @@ impl Link {
         if self.base64 {
             return self.data(channel, &buffer[HEADROOM..HEADROOM + length]).await;
         }
+        self.moves();
         self.send(wire::channel_in_place(buffer, length, channel)).await
     }
 
     /// Sends one channel's bytes in the subprotocol's coding (recording `base64_channel`).
     pub(crate) async fn data(&self, channel: u8, payload: &[u8]) -> bool {
+        self.moves();
         if self.base64 {
             let text = format!("{channel}{}", STANDARD.encode(payload));
             return self.send(&wire::frame(opcode::TEXT, text.as_bytes())).await;
         }
         self.send(&wire::channel(channel, payload)).await
+    }
+
+    fn moves(&self) {
+        self.data.moves();
+        self.leg.moves();
     }
 
     /// Sends bytes as they are. False when nobody is there any more.
@@ -53,7 +72,10 @@ impl Link {
             half.flush().await
         };
         let sent = tokio::select! {
+            // First, so that a write that need not wait sets no timer.
+            biased;
             sent = sent => sent.is_ok(),
+            () = self.data.over() => false,
             _ = severed.wait_for(|severed| *severed) => false,
         };
         if !sent {
@@ -75,6 +97,11 @@ impl Link {
     /// Sends a Close frame and ends the connection without waiting for the peer's.
     pub(crate) async fn close(&self, code: u16) {
         self.send(&wire::close(code)).await;
+        self.end().await;
+    }
+
+    /// Ends the connection with no word to the peer but TLS's own.
+    pub(crate) async fn end(&self) {
         if let Some(mut half) = self.half.lock().await.take() {
             // The peer may be gone, which is as closed as can be.
             let _ = half.shutdown().await;

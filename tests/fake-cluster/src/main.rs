@@ -21,6 +21,9 @@ usage: fake-cluster [flags]
                            (default kubelet)
   --protocols A,B          knows only these subprotocols (default all)
   --default-container C    annotates pod shell with its default container (default none)
+  --image IMAGE            what container main has: bash, sh, sh-without:tr,grep, ash,
+                           no-sh:/busybox/sh, windows, nothing, or exit127:/busybox/sh, where a
+                           missing program is an exit code (default bash)
   --stdin-buffer BYTES     how much stdin waits for a process before reading stops
                            (default 4 MiB in kubelet mode, 64 MiB in api-server mode)
   --kubelet-down           no exec reaches a kubelet
@@ -112,6 +115,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Flags, String> {
                     "mode",
                     "protocols",
                     "default-container",
+                    "image",
                     "stdin-buffer",
                     "misbehave",
                 ];
@@ -137,6 +141,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Flags, String> {
                         behaviour.protocols = value.split(',').map(str::to_owned).collect();
                     }
                     "--default-container" => behaviour.default_container = Some(value),
+                    "--image" => behaviour.image = value.parse().map_err(|()| wrong())?,
                     "--stdin-buffer" => {
                         let bytes = value.parse().map_err(|_| wrong())?;
                         behaviour.stdin_buffer_bytes = Some(bytes);

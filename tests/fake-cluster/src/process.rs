@@ -4,88 +4,20 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pty_process::{OwnedReadPty, OwnedWritePty};
 use rustix::termios::Winsize;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
+use crate::image::Installed;
 use crate::random;
 use crate::resize::Size;
-
-/// A process's environment is what a small image would give it.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// Shells that the container `side` does not have.
-const MISSING_IN_SIDE: [&str; 8] =
-    ["bash", "rbash", "ash", "zsh", "ksh", "fish", "busybox", "dash"];
-
-/// What `side` has besides `sh`: what a hang-up and a small test need.
-const PRESENT_IN_SIDE: [&str; 58] = [
-    "basename",
-    "cat",
-    "chmod",
-    "clear",
-    "cp",
-    "cut",
-    "date",
-    "dd",
-    "df",
-    "dirname",
-    "du",
-    "echo",
-    "env",
-    "expr",
-    "false",
-    "find",
-    "grep",
-    "head",
-    "hostname",
-    "id",
-    "kill",
-    "less",
-    "ln",
-    "ls",
-    "mkdir",
-    "mktemp",
-    "more",
-    "mv",
-    "nohup",
-    "od",
-    "printf",
-    "ps",
-    "pwd",
-    "reset",
-    "rm",
-    "rmdir",
-    "sed",
-    "seq",
-    "setsid",
-    "sh",
-    "sha256sum",
-    "sleep",
-    "sort",
-    "stty",
-    "tail",
-    "tee",
-    "test",
-    "top",
-    "touch",
-    "tr",
-    "true",
-    "tty",
-    "uname",
-    "uniq",
-    "vi",
-    "wc",
-    "whoami",
-    "yes",
-];
+use crate::status::Outcome;
 
 /// Held while descriptors of a new process exist without close-on-exec, so that no other new
 /// process inherits a terminal's master and keeps it open.
@@ -102,71 +34,12 @@ pub(crate) struct Plan {
     pub(crate) stderr: bool,
 }
 
-/// The file system of one container, as far as finding programs goes.
+/// What a process is born into.
 pub(crate) struct Container {
-    path: String,
-    hidden: &'static [&'static str],
-    mark: (&'static str, String),
-    hostname: String,
-    home: PathBuf,
-}
-
-impl Container {
-    /// A container with all of the host's programs.
-    pub(crate) fn main(mark: (&'static str, String), pod: &str, home: PathBuf) -> Container {
-        let (path, hostname) = (PATH.to_owned(), pod.to_owned());
-        Container { path, hidden: &[], mark, hostname, home }
-    }
-
-    /// A container with `sh` only. `bin` is filled with links, so that a shell inside finds no
-    /// other shell by its name either.
-    pub(crate) fn side(
-        mark: (&'static str, String),
-        pod: &str,
-        home: PathBuf,
-        bin: &Path,
-    ) -> io::Result<Container> {
-        if !bin.exists() {
-            std::fs::create_dir_all(bin)?;
-            for name in PRESENT_IN_SIDE {
-                if let Some(found) = search(PATH, name) {
-                    // Two first sessions at once make the same links.
-                    let _ = std::os::unix::fs::symlink(found, bin.join(name));
-                }
-            }
-        }
-        let path = bin.to_string_lossy().into_owned();
-        Ok(Container { path, hidden: &MISSING_IN_SIDE, mark, hostname: pod.to_owned(), home })
-    }
-
-    /// Finds the program as runc does, with its errors: recordings `command_not_found` and
-    /// `command_not_found_tty`.
-    fn find(&self, program: &OsString) -> Result<PathBuf, String> {
-        let name = program.to_string_lossy();
-        let path = Path::new(program);
-        let hidden = path
-            .file_name()
-            .is_some_and(|file| self.hidden.contains(&file.to_string_lossy().as_ref()));
-        if !name.contains('/') {
-            let found = search(&self.path, &name).filter(|_| !hidden);
-            return found.ok_or(format!("exec: \"{name}\": executable file not found in $PATH"));
-        }
-        match path.metadata() {
-            Ok(file) if !hidden && file.is_file() && file.permissions().mode() & 0o111 != 0 => {
-                Ok(path.to_owned())
-            }
-            Ok(_) if !hidden => Err(format!("exec: \"{name}\": permission denied")),
-            _ => Err(format!("exec: \"{name}\": stat {name}: no such file or directory")),
-        }
-    }
-}
-
-fn search(path: &str, name: &str) -> Option<PathBuf> {
-    let runs = |file: &PathBuf| {
-        file.metadata()
-            .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-    };
-    path.split(':').map(|folder| Path::new(folder).join(name)).find(runs)
+    pub(crate) image: Arc<Installed>,
+    pub(crate) mark: (&'static str, String),
+    pub(crate) hostname: String,
+    pub(crate) home: PathBuf,
 }
 
 /// A started process and the ends of its streams that are ours.
@@ -177,32 +50,38 @@ pub(crate) struct Process {
 }
 
 pub(crate) enum Io {
-    Terminal { terminal: Terminal, reader: OwnedReadPty, writer: OwnedWritePty },
+    Terminal { terminal: Arc<Terminal>, reader: OwnedReadPty, writer: OwnedWritePty },
     Pipes { stdin: Option<pipe::Sender>, stdout: Option<ChildStdout>, stderr: Option<ChildStderr> },
 }
 
 /// Starts it, or says what the runtime would, without "Internal error occurred: ".
-pub(crate) fn start(plan: &Plan, container: &Container) -> Result<Process, String> {
+pub(crate) fn start(plan: &Plan, container: &Container) -> Result<Process, Outcome> {
     let failed = |why: String| {
         let id = random::exec_id();
-        format!(
+        Outcome::Internal(format!(
             "Internal error occurred: error executing command in container: failed to exec in \
              container: failed to start exec \"{id}\": OCI runtime exec failed: exec failed: \
              {why}: unknown"
-        )
+        ))
     };
     let Some(program) = plan.argv.first() else {
         return Err(failed("args must not be empty".to_owned()));
     };
     let unable = |why: String| failed(format!("unable to start container process: {why}"));
-    let file = container.find(program).map_err(unable)?;
-    let mut command = Command::new(file);
+    let image = &container.image;
+    let found = match image.find(program) {
+        Ok(found) => found,
+        Err(_) if image.exits_127() => return Err(Outcome::Exit(127)),
+        Err(why) => return Err(unable(why)),
+    };
+    let mut command = Command::new(found.file);
     command
         .arg0(program)
-        .args(&plan.argv[1..])
+        .args(found.before)
+        .args(plan.argv[1..].iter().map(|word| image.word(word)))
         .current_dir("/")
         .env_clear()
-        .env("PATH", &container.path)
+        .env("PATH", image.path())
         .env("HOSTNAME", &container.hostname)
         .env("HOME", &container.home)
         .env("LANG", "C.UTF-8")
@@ -225,7 +104,7 @@ fn in_terminal(mut command: Command) -> io::Result<Process> {
         error => io::Error::other(error),
     })?;
     let pid = child.id().unwrap_or_default();
-    let terminal = Terminal { master: master.as_fd().try_clone_to_owned()? };
+    let terminal = Arc::new(Terminal { master: master.as_fd().try_clone_to_owned()? });
     let (reader, writer) = master.into_split();
     Ok(Process { child, pid, io: Io::Terminal { terminal, reader, writer } })
 }

@@ -118,7 +118,7 @@ impl Gate {
         self.0.send_replace(true);
     }
 
-    async fn passed(&self) {
+    pub(crate) async fn passed(&self) {
         // The sender lives in the gate, so this can only end by the gate's opening.
         let _ = self.0.subscribe().wait_for(|open| *open).await;
     }

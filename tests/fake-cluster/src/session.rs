@@ -4,21 +4,22 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::ReadHalf;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
+use crate::attach::Main;
 use crate::behaviour::{Behaviour, Mode, V5};
 use crate::cluster::Cluster;
 use crate::link::{Hold, Link};
 use crate::output::{self, Ears};
-use crate::process::Plan;
+use crate::process::{Container, Plan};
 use crate::resize::{Fed, Resizes, Taker};
 use crate::seen::Session;
 use crate::socket::Socket;
 use crate::status::{self, Outcome};
 use crate::stdin::{self, Inlet};
-use crate::wire::{FrameReader, PAYLOAD_MAX_BYTES, frame, opcode};
+use crate::wire::{FrameReader, Head, PAYLOAD_MAX_BYTES, frame, opcode};
 
 /// Channels 0 to 4; a half-close of any other is an error.
 const CHANNELS: u8 = 5;
@@ -27,13 +28,21 @@ const STATUS: u8 = 3;
 /// A session about to start.
 pub(crate) struct Start {
     pub(crate) plan: Plan,
-    pub(crate) container: Result<crate::process::Container, String>,
+    pub(crate) work: Result<Work, String>,
     pub(crate) protocol: String,
     pub(crate) behaviour: Behaviour,
     pub(crate) session: Session,
 }
 
-/// Why the read loop ended.
+/// Whose streams they are.
+pub(crate) enum Work {
+    /// A process to be started in this container.
+    Exec(Container),
+    /// A container's main process.
+    Attach(Arc<Main>),
+}
+
+/// Why the session ended before its process did.
 enum End {
     /// The peer sent Close or went away, or broke a rule; the answer is Close 1000.
     Over,
@@ -41,13 +50,17 @@ enum End {
     Unmasked,
     /// A frame above the limit, of which nothing was read.
     TooLarge,
+    /// No data frame for too long: the deadline fails the server's own Close as well.
+    Silent,
+    /// The connection behind the API server is gone.
+    LegGone,
 }
 
 /// Runs the session until its connection is over. The process may go on.
 pub(crate) async fn run(cluster: &Arc<Cluster>, start: Start, socket: Socket, early: BytesMut) {
-    let Start { plan, container, protocol, behaviour, session } = start;
+    let Start { plan, work, protocol, behaviour, session } = start;
     let (read, write) = tokio::io::split(socket);
-    let link = Arc::new(Link::new(write, protocol.contains("base64")));
+    let link = Arc::new(Link::new(write, protocol.contains("base64"), &behaviour));
     let _hold = Hold(Arc::clone(&link));
     let first = if plan.stdout {
         1
@@ -59,6 +72,11 @@ pub(crate) async fn run(cluster: &Arc<Cluster>, start: Start, socket: Socket, ea
     link.data(first, &[]).await;
 
     let (inlet, outlet) = stdin::queue(behaviour.stdin_room());
+    let (seat, left) = oneshot::channel();
+    let (inlet, seat) = match &work {
+        Ok(Work::Attach(main)) => (main.stdin(), Some(seat)),
+        _ => (inlet, None),
+    };
     let (sizes, taken) = mpsc::unbounded_channel();
     let taker = match (plan.tty, protocol == V5) {
         (true, _) => Taker::Terminal(sizes),
@@ -70,6 +88,7 @@ pub(crate) async fn run(cluster: &Arc<Cluster>, start: Start, socket: Socket, ea
         frames: FrameReader::new(read, early),
         link: Arc::clone(&link),
         inlet: plan.stdin.then_some(inlet),
+        seat,
         resizes: Resizes::new(taker),
         tty: plan.tty,
         half_closes: protocol == V5,
@@ -79,13 +98,18 @@ pub(crate) async fn run(cluster: &Arc<Cluster>, start: Start, socket: Socket, ea
     };
 
     let alive = Arc::clone(cluster.alive());
-    let ears = Ears { link: Arc::clone(&link), muted, session: session.clone(), alive };
+    let ears = Ears { link: Arc::clone(&link), muted, session, alive };
     let argv: Vec<String> =
         plan.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    let hangs = behaviour.unread_stdin_hangs;
+    let mode = behaviour.mode;
     let process = cluster.spawn(async move {
-        match container {
-            Ok(container) => output::run(plan, container, outlet, taken, ears, hangs).await,
+        match work {
+            Ok(Work::Exec(container)) => {
+                start_time(&behaviour).await;
+                let hangs = behaviour.unread_stdin_hangs;
+                output::run(plan, container, outlet, taken, ears, hangs).await
+            }
+            Ok(Work::Attach(main)) => main.attach(&plan, left, taken, &ears).await,
             Err(text) => Outcome::Internal(text),
         }
     });
@@ -98,17 +122,37 @@ pub(crate) async fn run(cluster: &Arc<Cluster>, start: Start, socket: Socket, ea
     };
     let end = tokio::select! {
         end = reader.run() => end,
+        () = link.leg.over() => End::LegGone,
         () = finish => return,
     };
     reader.inlet = None;
-    if let End::Unmasked = end {
-        link.send(&frame(opcode::CLOSE, &1002_u16.to_be_bytes())).await;
+    reader.seat = None;
+    match end {
+        End::Over | End::TooLarge => link.close(1000).await,
+        End::Unmasked => {
+            link.send(&frame(opcode::CLOSE, &1002_u16.to_be_bytes())).await;
+            link.close(1000).await;
+        }
+        End::LegGone if mode == Mode::ApiServer && protocol == V5 => {
+            link.data(STATUS, status::success().as_bytes()).await;
+            link.close(1000).await;
+        }
+        End::Silent | End::LegGone => link.end().await,
     }
-    link.close(1000).await;
-    if let (End::TooLarge, Mode::Kubelet) = (end, behaviour.mode) {
+    if let (End::TooLarge, Mode::Kubelet) = (end, mode) {
         // The API server in between takes what is still coming, so the Close gets through
         // (recording `stdin_frame_32MiB`); without one the kernel resets (`…apiserver-mode`).
         reader.frames.drain().await;
+    }
+}
+
+/// Waits until the runtime gets round to the exec.
+async fn start_time(behaviour: &Behaviour) {
+    if !behaviour.start_delay.is_zero() {
+        tokio::time::sleep(behaviour.start_delay).await;
+    }
+    if let Some(gate) = &behaviour.start_gate {
+        gate.passed().await;
     }
 }
 
@@ -125,6 +169,8 @@ struct ReadLoop {
     frames: FrameReader<ReadHalf<Socket>>,
     link: Arc<Link>,
     inlet: Option<Inlet>,
+    /// Held by who is attached; letting go of it is leaving.
+    seat: Option<oneshot::Sender<()>>,
     resizes: Resizes,
     tty: bool,
     half_closes: bool,
@@ -136,17 +182,15 @@ struct ReadLoop {
 impl ReadLoop {
     async fn run(&mut self) -> End {
         loop {
-            let Ok(head) = self.frames.head().await else { return End::Over };
-            if head.mask.is_none() {
-                self.session.frame(&head, &bytes::Bytes::new());
-                return End::Unmasked;
-            }
-            if head.opcode < opcode::CLOSE && head.length > PAYLOAD_MAX_BYTES {
-                self.session.frame(&head, &bytes::Bytes::new());
-                return End::TooLarge;
-            }
-            let Ok(payload) = self.frames.payload(&head).await else { return End::Over };
-            self.session.frame(&head, &payload);
+            let (head, payload) = tokio::select! {
+                // First, so that a frame that is there sets no timer.
+                biased;
+                frame = next(&mut self.frames, &self.session) => match frame {
+                    Ok(frame) => frame,
+                    Err(end) => return end,
+                },
+                () = self.link.data.over() => return End::Silent,
+            };
             match head.opcode {
                 opcode::CLOSE => return End::Over,
                 opcode::PING => {
@@ -156,14 +200,14 @@ impl ReadLoop {
                 opcode::PONG => {}
                 // Text, binary, a continuation and what has no meaning are all data: recordings
                 // `client_text_frame`, `client_fragmented_message`.
-                _ if self.message(payload).await => {}
+                _ if self.message(payload).await => self.link.data.moves(),
                 _ => return End::Over,
             }
         }
     }
 
     /// One frame as one message with its own channel byte. False if it ends the session.
-    async fn message(&mut self, mut payload: bytes::Bytes) -> bool {
+    async fn message(&mut self, mut payload: Bytes) -> bool {
         use bytes::Buf as _;
         if payload.is_empty() {
             return true;
@@ -178,13 +222,19 @@ impl ReadLoop {
         }
         match channel {
             0 => {
-                if let Some(inlet) = &self.inlet {
+                if let Some(inlet) = self.inlet.as_ref().filter(|_| !payload.is_empty()) {
+                    self.link.leg.moves();
                     inlet.put(payload).await;
                 }
             }
-            4 if self.resizes.feed(&payload) == Fed::Wedged => {
-                self.session.note(|facts| facts.wedged = true);
-                std::future::pending::<()>().await;
+            4 => {
+                if self.tty {
+                    self.link.leg.moves();
+                }
+                if self.resizes.feed(&payload) == Fed::Wedged {
+                    self.session.note(|facts| facts.wedged = true);
+                    std::future::pending::<()>().await;
+                }
             }
             255 if self.half_closes => return self.half_close(&payload),
             // Written to a channel that only the server writes to, or to none: recordings
@@ -204,7 +254,11 @@ impl ReadLoop {
                 if self.tty && self.inlet.is_some() {
                     self.muted.store(true, Ordering::Relaxed);
                 }
-                self.inlet = None;
+                if self.inlet.take().is_some() {
+                    self.link.leg.moves();
+                    // Who was attached is so no more (containerd's `ContainerIO.Attach`).
+                    self.seat = None;
+                }
             }
             [4] => self.resizes.close(),
             [channel] if *channel < CHANNELS => {}
@@ -212,4 +266,26 @@ impl ReadLoop {
         }
         true
     }
+}
+
+/// The next frame of the peer, noted, or why there is none.
+async fn next(
+    frames: &mut FrameReader<ReadHalf<Socket>>,
+    session: &Session,
+) -> Result<(Head, Bytes), End> {
+    let head = frames.head().await.map_err(|_| End::Over)?;
+    let refused = if head.mask.is_none() {
+        Some(End::Unmasked)
+    } else if head.opcode < opcode::CLOSE && head.length > PAYLOAD_MAX_BYTES {
+        Some(End::TooLarge)
+    } else {
+        None
+    };
+    if let Some(end) = refused {
+        session.frame(&head, &Bytes::new());
+        return Err(end);
+    }
+    let payload = frames.payload(&head).await.map_err(|_| End::Over)?;
+    session.frame(&head, &payload);
+    Ok((head, payload))
 }

@@ -20,7 +20,8 @@ struct Piece {
     room: OwnedSemaphorePermit,
 }
 
-/// The read loop's end. Dropping it is the end of stdin.
+/// The read loop's end. Dropping it, and all that share it, is the end of stdin.
+#[derive(Clone)]
 pub(crate) struct Inlet {
     pieces: mpsc::UnboundedSender<Piece>,
     room: Arc<Semaphore>,

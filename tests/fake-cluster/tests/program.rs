@@ -46,6 +46,7 @@ fn a_wrong_flag_is_told_in_one_line() {
         (vec!["--no-such-flag"], "unknown flag --no-such-flag; see --help\n"),
         (vec!["--listen"], "--listen needs a value; see --help\n"),
         (vec!["--mode", "x"], "--mode cannot be \"x\"; see --help\n"),
+        (vec!["--image=zsh"], "--image cannot be \"zsh\"; see --help\n"),
         (vec!["--misbehave=no"], "--misbehave cannot be \"no\"; see --help\n"),
     ];
     for (words, wanted) in table {
