@@ -1,19 +1,23 @@
-//! The task of one session: opened, relayed, told, forgotten.
+//! The task of one session: admitted, opened, relayed, seen off, told of.
 //!
 //! It begins when a request was found in order, before there is an answer, and ends when nothing
 //! of the session is left. What it must never know: addresses, rules, frames.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Duration;
 
+use log::Level;
 use tokio::sync::{oneshot, watch};
 
-use crate::accept::Upgrade;
+use crate::accept::{BrowserIo, Upgrade};
 use crate::credential::Token;
-use crate::exec::Connector;
+use crate::exec::{ClusterIo, Connector};
+use crate::metrics::HungUp;
 use crate::proto::ending::{Ending, Kind};
-use crate::proto::message::Place;
-use crate::proto::session::Outcome;
-use crate::relay::{hang_up, refuse, relay};
+use crate::proto::session::{Limits, Outcome, Process};
+use crate::registry::{Entry, Permit, State};
+use crate::relay::{Browser, Cluster, hang_up, refuse, relay};
 use crate::server::Shared;
 use crate::target::Target;
 
@@ -21,96 +25,267 @@ use crate::target::Target;
 pub(crate) struct Wish {
     /// None if there is no such cluster.
     pub(crate) connector: Option<Connector>,
+    /// As it was named; none for the default one.
+    pub(crate) cluster: Option<String>,
     pub(crate) target: Target,
     pub(crate) token: Option<Token>,
+    /// Where the connection comes from.
+    pub(crate) remote: Arc<str>,
+}
+
+/// Who waits for an answer.
+pub(crate) struct Caller {
+    pub(crate) upgrade: Upgrade,
+    /// A page cannot read a failed handshake, so it is told inside a WebSocket.
+    pub(crate) is_page: bool,
+    /// Lets the 101 go out, or an HTTP status in its place.
+    pub(crate) answer: oneshot::Sender<Result<(), Ending>>,
+}
+
+impl Caller {
+    /// Says why there is no session.
+    async fn refuse(self, ending: Ending, limits: &Arc<Limits>) {
+        if !self.is_page {
+            let _ = self.answer.send(Err(ending));
+        } else if let Some(browser) = self.browser().await {
+            refuse(browser, ending, Arc::clone(limits)).await;
+        }
+    }
+
+    /// Answers 101, and gives the browser's end unless the browser has left.
+    async fn browser(self) -> Option<Browser<BrowserIo>> {
+        self.answer.send(Ok(())).ok()?;
+        self.upgrade.browser().await.ok()
+    }
 }
 
 /// A session from its first byte to its last.
 ///
 /// It is a task of its own before there is an answer to the browser, and owns both ends from the
 /// start: whenever the browser leaves, a process that was started by then is hung up and not
-/// forgotten. `answer` lets the 101 go out.
-pub(crate) async fn session(
-    shared: Arc<Shared>,
-    wish: Box<Wish>,
-    upgrade: Upgrade,
-    is_page: bool,
-    answer: oneshot::Sender<Result<(), Ending>>,
-) {
-    let opened = match &wish.connector {
-        None => Err(Ending::new(Kind::NotFound, "no such cluster")),
-        Some(connector) => connector.open(&wish.target, wish.token.as_ref()).await,
-    };
-    let limits = shared.config.limits.clone();
-    let cluster = match opened {
-        Ok(cluster) => cluster,
+/// forgotten.
+pub(crate) async fn session(shared: Arc<Shared>, wish: Box<Wish>, caller: Caller) {
+    let limits = &shared.limits;
+    // The session begins here: it has a place among the others from now on, and whatever becomes
+    // of this task, its account gives the place back, counts it and logs how it ended.
+    let mut account = Account::new(Arc::clone(&shared), &wish, &caller);
+    let connector = match account.admit(&wish) {
+        Ok(connector) => connector,
         Err(ending) => {
-            log_refused(&wish.target, &ending);
-            // A page cannot read a failed handshake, so it is told inside a WebSocket.
-            if !is_page {
-                let _ = answer.send(Err(ending));
-            } else if answer.send(Ok(())).is_ok()
-                && let Ok(browser) = upgrade.browser().await
-            {
-                refuse(browser, ending, limits).await;
-            }
+            account.refused(&ending);
+            return caller.refuse(ending, limits).await;
+        }
+    };
+    let entry = Arc::clone(&account.entry);
+    let mut stop = pin!(reason_to_stop(shared.stopping.clone(), &entry));
+    let cluster = match open(connector, &wish, stop.as_mut()).await {
+        Opened::Yes(cluster) => Cluster { meter: Some(Arc::clone(&entry.meter)), ..cluster },
+        Opened::No(ending) => {
+            account.refused(&ending);
+            return caller.refuse(ending, limits).await;
+        }
+        Opened::Stopped(ending, open) => {
+            account.refused(&ending);
+            // The process may run by now although nobody was told, so that is awaited.
+            let forget = async {
+                if let Ok(cluster) = open.await {
+                    hang_up(cluster, Arc::clone(limits)).await;
+                }
+            };
+            tokio::join!(caller.refuse(ending, limits), forget);
             return;
         }
     };
-    // A session may last for hours, and needs none of this any more.
-    drop(wish);
-    let id = log_start(&cluster.place);
-    let browser = match answer.send(Ok(())) {
-        Ok(()) => upgrade.browser().await.ok(),
-        Err(_) => None,
+    account.opened(&cluster);
+    let hook = shared.config.hook;
+    let stop = async {
+        if let Some(hook) = hook {
+            hook(&wish.target);
+        }
+        stop.await
     };
-    let outcome = match browser {
-        Some(browser) => relay(browser, cluster, limits, drain(shared.stopping.clone())).await,
-        None => hang_up(cluster, limits).await,
+    let outcome = match caller.browser().await {
+        Some(browser) => relay(browser, cluster, Arc::clone(limits), stop).await,
+        None => hang_up(cluster, Arc::clone(limits)).await,
     };
-    log_end(&id, &outcome);
+    entry.set_state(State::HangingUp);
+    let hung_up = if outcome.left { HungUp::Keys } else { HungUp::None };
+    // The session ends here: its place is free, and what is said of it is said.
+    account.over(outcome, hung_up);
 }
 
-fn log_start(place: &Place) -> String {
-    log::info!(
-        "session start session={} cluster={} namespace={} pod={} container={} protocol={} tty={}",
-        place.session,
-        place.cluster,
-        place.namespace,
-        place.pod,
-        place.container.as_deref().unwrap_or("-"),
-        place.protocol,
-        place.tty,
-    );
-    place.session.clone()
+/// What became of the wish to open a session.
+enum Opened<'a> {
+    Yes(Cluster<ClusterIo>),
+    No(Ending),
+    /// It is not wanted any more, and the cluster has not answered yet.
+    Stopped(Ending, Opening<'a>),
 }
 
-fn log_refused(target: &Target, ending: &Ending) {
-    log::info!(
-        "session refused session={} namespace={} pod={} kind={} message={:?}",
-        target.session,
-        target.namespace,
-        target.pod,
-        ending.kind.facts().name,
-        ending.message,
-    );
+type Opening<'a> = Pin<Box<dyn Future<Output = Result<Cluster<ClusterIo>, Ending>> + Send + 'a>>;
+
+async fn open<'a>(
+    connector: &'a Connector,
+    wish: &'a Wish,
+    stop: impl Future<Output = Ending>,
+) -> Opened<'a> {
+    // Boxed, so that a session does not keep room for the handshakes while it lasts.
+    let mut open: Opening<'a> = Box::pin(connector.open(&wish.target, wish.token.as_ref()));
+    tokio::select! {
+        biased;
+        ending = stop => Opened::Stopped(ending, open),
+        opened = open.as_mut() => match opened {
+            Ok(cluster) => Opened::Yes(cluster),
+            Err(ending) => Opened::No(ending),
+        },
+    }
 }
 
-fn log_end(session: &str, outcome: &Outcome) {
-    log::info!(
-        "session end session={session} kind={} exit_code={} process={:?} input={} output={} \
-         message={:?}",
-        outcome.ending.kind.facts().name,
-        outcome.ending.exit_code.map_or("-".to_owned(), |code| code.to_string()),
-        outcome.process,
-        outcome.traffic.input,
-        outcome.traffic.output,
-        outcome.ending.message,
-    );
+/// Completes when the relay is being stopped, or an operator ends this session.
+async fn reason_to_stop(mut stopping: watch::Receiver<bool>, entry: &Entry) -> Ending {
+    tokio::select! {
+        // An error means that the sender is gone, which is a stop, too.
+        _ = stopping.wait_for(|stopping| *stopping) => {
+            Ending::new(Kind::Drain, "the relay is being stopped")
+        }
+        () = entry.stopped() => Ending::new(Kind::Revoked, "ended by an operator"),
+    }
 }
 
-async fn drain(mut stopping: watch::Receiver<bool>) -> Ending {
-    // An error means that the sender is gone, which is a stop, too.
-    let _ = stopping.wait_for(|stopping| *stopping).await;
-    Ending::new(Kind::Drain, "the relay is being stopped")
+/// A line of the log about a session, with the same facts in each.
+macro_rules! say {
+    ($level:expr, $facts:expr, { $($name:ident = $value:expr,)* } $message:literal) => {
+        log::log!(
+            $level,
+            session = $facts.id,
+            remote = $facts.remote,
+            user = $facts.user.as_deref(),
+            cluster = $facts.cluster,
+            namespace = $facts.namespace,
+            pod = $facts.pod,
+            container = $facts.container,
+            protocol = $facts.protocol,
+            dialect = $facts.dialect,
+            tty = $facts.tty
+            $(, $name = $value)*;
+            $message
+        )
+    };
+}
+
+/// How far a session has come, for the one line and the one count at its end.
+enum Stage {
+    Opening,
+    Refused,
+    Open,
+}
+
+/// What is said and counted of a session: once, whatever becomes of its task.
+struct Account {
+    shared: Arc<Shared>,
+    entry: Arc<Entry>,
+    permit: Option<Permit>,
+    stage: Stage,
+    /// How it ended, what is known of the process, and what was done about it.
+    end: Option<(Ending, Process, HungUp)>,
+}
+
+impl Account {
+    fn new(shared: Arc<Shared>, wish: &Wish, caller: &Caller) -> Self {
+        let user = wish.token.as_ref().map(|token| shared.registry.user(token));
+        let dialect = caller.upgrade.dialect();
+        let cluster = wish.cluster.clone();
+        let entry = Entry::new(&wish.target, cluster, dialect, user, Arc::clone(&wish.remote));
+        Self { shared, entry: Arc::new(entry), permit: None, stage: Stage::Opening, end: None }
+    }
+
+    /// Takes a place for the session. What cannot be opened at all takes none.
+    fn admit<'a>(&mut self, wish: &'a Wish) -> Result<&'a Connector, Ending> {
+        let none = || Ending::new(Kind::NotFound, "no such cluster");
+        let connector = wish.connector.as_ref().ok_or_else(none)?;
+        self.permit = Some(self.shared.registry.admit(&self.entry)?);
+        Ok(connector)
+    }
+
+    fn refused(&mut self, ending: &Ending) {
+        self.stage = Stage::Refused;
+        // The place is free before anybody is told that it is.
+        self.permit = None;
+        self.shared.metrics.rejected(ending.kind, None);
+        say!(level(ending.kind), self.entry.facts(), {
+            kind = ending.kind.facts().name,
+            message = ending.message.as_ref(),
+        } "session refused");
+    }
+
+    fn opened(&mut self, cluster: &Cluster<ClusterIo>) {
+        self.stage = Stage::Open;
+        self.entry.open(&cluster.place);
+        let facts = self.entry.facts();
+        self.shared.metrics.started(facts.dialect, self.entry.age());
+        say!(Level::Info, facts, {} "session start");
+    }
+
+    /// The last that is heard of a session; what is left is done when the account is dropped.
+    fn over(mut self, outcome: Outcome, hung_up: HungUp) {
+        let Outcome { ending, process, .. } = outcome;
+        self.end = Some((ending, process, hung_up));
+    }
+
+    fn ended(&mut self, ending: &Ending, process: Process, hung_up: HungUp) {
+        self.permit = None;
+        let facts = self.entry.facts();
+        self.shared.metrics.ended(ending.kind, hung_up, self.entry.age());
+        let (process, code) = match process {
+            Process::Ended(code) => ("ended", code),
+            Process::Unknown => ("unknown", None),
+        };
+        say!(level(ending.kind), facts, {
+            kind = ending.kind.facts().name,
+            exit_code = ending.exit_code,
+            close_code = ending.close_code,
+            process = process,
+            process_code = code,
+            hangup = hung_up.name(),
+            duration = whole_ms(self.entry.age()).as_secs_f64(),
+            input = facts.traffic.input_bytes,
+            output = facts.traffic.output_bytes,
+            message = ending.message.as_ref(),
+        } "session end");
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        // Without an end the task was cut short, which is a bug; its sockets are closed by now.
+        let cut = || Ending::new(Kind::Internal, "the session failed");
+        match self.stage {
+            Stage::Refused => {}
+            Stage::Opening => self.refused(&cut()),
+            Stage::Open => {
+                let end = self.end.take();
+                let (ending, process, hung_up) =
+                    end.unwrap_or_else(|| (cut(), Process::Unknown, HungUp::None));
+                self.ended(&ending, process, hung_up);
+            }
+        }
+    }
+}
+
+/// How loudly an ending is logged: what users do is normal, what clusters do is not.
+fn level(kind: Kind) -> Level {
+    match kind {
+        Kind::Internal => Level::Error,
+        Kind::ClusterUnreachable
+        | Kind::ClusterLost
+        | Kind::ClusterProtocol
+        | Kind::ClusterTimeout
+        | Kind::Failed
+        | Kind::NoShell => Level::Warn,
+        _ => Level::Info,
+    }
+}
+
+fn whole_ms(time: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }

@@ -83,14 +83,19 @@ mod target;
 mod credential;
 mod kubeconfig;
 
+mod admin;
 mod attend;
 mod caller;
 pub mod config;
 pub mod listener;
+pub mod logging;
+pub mod metrics;
 mod origin;
+mod registry;
 mod route;
 pub mod server;
 mod shell;
+pub mod socket;
 
 #[cfg(feature = "ui")]
 mod page;

@@ -19,76 +19,124 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::accept::{Body, Refusal, accept};
-use crate::attend::{Wish, session};
+use crate::admin::{self, Admin};
+use crate::attend::{Caller, Wish, session};
 use crate::caller;
-use crate::config::{Auth, Config};
+use crate::config::{Auth, Config, HeadLimits};
 use crate::kubeconfig::Clusters;
 use crate::listener::Listener;
+use crate::metrics::Metrics;
 use crate::origin;
 use crate::proto::ending::{Ending, Kind};
+use crate::proto::session::Limits;
+use crate::registry::{Capacity, Registry};
 use crate::route;
 use crate::shell;
 
-/// For a request's head, and before it for TLS: a client that sends a byte now and then must not
-/// hold a connection for long.
-const HEAD_TIME: Duration = Duration::from_secs(10);
-/// The longest head; what nginx allows in sum, because login proxies put large cookies into it.
-const HEAD_MAX: usize = 32 * 1024;
-/// The most header fields, as hyper and most others have it.
-const FIELDS_MAX: usize = 100;
 /// A pause after a failed accept: out of file descriptors, trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// For all sessions to end after a signal; Kubernetes kills after 30 s.
-const DRAIN_TIME: Duration = Duration::from_secs(22);
+/// The part of the drain that users may have to read why: the hang-up needs the rest.
+const NOTICE_PART: u32 = 4;
 
 /// Everything that all sessions share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) config: Config,
+    pub(crate) config: Arc<Config>,
+    /// Those of each session.
+    pub(crate) limits: Arc<Limits>,
     pub(crate) clusters: Clusters,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) metrics: Arc<Metrics>,
     /// Becomes true when sessions are to end.
     pub(crate) stopping: watch::Receiver<bool>,
 }
 
-/// Serves until `stop` completes, then ends every session as a drain and returns when the last is
-/// over, or after 22 s at the latest: a browser that takes nothing is not waited for.
+/// Serves until `stop` completes, then drains: is not ready any more, accepts for
+/// [`Config::drain_delay`] all the same, because whoever sends callers here needs a while to see
+/// it, and ends every session. Returns when the last one is over, or after
+/// [`Config::drain_timeout`] at the latest: a browser that takes nothing is not waited for.
 ///
-/// `tls` is what browsers speak, if given.
+/// `tls` is what browsers speak, if given. `admin` is where operators connect, if anywhere.
 pub async fn serve(
     listener: Listener,
     tls: Option<TlsAcceptor>,
+    admin: Option<Listener>,
     config: Config,
     clusters: Clusters,
     stop: impl Future<Output = ()>,
 ) {
+    let mut limits = config.limits.clone();
+    limits.drain_notice = limits.drain_notice.min(config.drain_timeout / NOTICE_PART);
+    let (config, limits) = (Arc::new(config), Arc::new(limits));
+    let registry = Arc::new(Registry::new(Capacity {
+        sessions: config.max_sessions,
+        per_user: config.max_sessions_per_user,
+        rate: config.session_rate,
+    }));
+    let metrics = Arc::new(Metrics::new());
+    let operators = Admin {
+        config: Arc::clone(&config),
+        registry: Arc::clone(&registry),
+        metrics: Arc::clone(&metrics),
+    };
     let (stopping, stopping_seen) = watch::channel(false);
-    let shared = Arc::new(Shared { config, clusters, stopping: stopping_seen });
+    let shared = Shared { config, limits, clusters, registry, metrics, stopping: stopping_seen };
+    let browsers = Browsers { tls, shared: Arc::new(shared) };
     tokio::select! {
-        () = accept_all(listener, tls, shared) => {}
+        () = serve_browsers(listener, browsers, stopping, stop) => {}
+        // It goes on until all sessions are over, so that somebody can see how that goes.
+        () = admin::serve(admin, operators) => {}
+    }
+}
+
+async fn serve_browsers(
+    listener: Listener,
+    browsers: Browsers,
+    stopping: watch::Sender<bool>,
+    stop: impl Future<Output = ()>,
+) {
+    tokio::select! {
+        () = accept_all(&listener, &browsers) => {}
         () = stop => {}
     }
+    let Shared { config, registry, .. } = &*browsers.shared;
+    let (delay, all) = (config.drain_delay, config.drain_timeout);
+    registry.drain();
+    log::info!(sessions = registry.count(); "draining");
+    // It never ends by itself.
+    let _ = timeout(delay, accept_all(&listener, &browsers)).await;
+    drop((listener, browsers));
     // Every session and every connection holds a receiver; the last one that is dropped ends this.
     let _ = stopping.send(true);
-    if timeout(DRAIN_TIME, stopping.closed()).await.is_err() {
+    if timeout(all, stopping.closed()).await.is_err() {
         log::warn!("some sessions were not over in time");
     }
 }
 
-async fn accept_all(listener: Listener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
+/// Who answers at a listener.
+pub(crate) trait Door {
+    /// Takes care of a connection, in a task of its own.
+    fn enter<S>(&self, stream: S, remote: Arc<str>)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+}
+
+/// Lets in whoever connects.
+pub(crate) async fn accept_all(listener: &Listener, door: &impl Door) {
     loop {
-        let accepted = match &listener {
+        let accepted = match listener {
             Listener::Tcp(tcp) => match tcp.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, remote)) => {
                     // A keystroke's echo must not wait for the acknowledgement of the one before.
                     let _ = stream.set_nodelay(true);
-                    spawn_connection(stream, tls.clone(), Arc::clone(&shared));
+                    door.enter(stream, remote.to_string().into());
                     Ok(())
                 }
                 Err(error) => Err(error),
             },
             Listener::Unix(unix) => match unix.accept().await {
                 Ok((stream, _)) => {
-                    spawn_connection(stream, tls.clone(), Arc::clone(&shared));
+                    door.enter(stream, "unix".into());
                     Ok(())
                 }
                 Err(error) => Err(error),
@@ -101,41 +149,56 @@ async fn accept_all(listener: Listener, tls: Option<TlsAcceptor>, shared: Arc<Sh
     }
 }
 
-fn spawn_connection<S>(stream: S, tls: Option<TlsAcceptor>, shared: Arc<Shared>)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    tokio::spawn(async move {
-        let result = match tls {
-            None => serve_connection(stream, shared).await,
-            Some(tls) => match timeout(HEAD_TIME, tls.accept(stream)).await {
-                Ok(Ok(stream)) => serve_connection(stream, shared).await,
-                Ok(Err(error)) => return log::debug!("TLS handshake failed: {error}"),
-                Err(_) => return log::debug!("TLS handshake took too long"),
-            },
-        };
-        if let Err(error) = result {
-            log::debug!("connection ended: {error}");
-        }
-    });
+/// HTTP/1 with the limits of a head.
+pub(crate) fn http(head: &HeadLimits) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(head.time)
+        .max_buf_size(head.size)
+        .max_headers(head.fields);
+    http
 }
 
-async fn serve_connection<S>(stream: S, shared: Arc<Shared>) -> hyper::Result<()>
+/// The public door.
+struct Browsers {
+    tls: Option<TlsAcceptor>,
+    shared: Arc<Shared>,
+}
+
+impl Door for Browsers {
+    fn enter<S>(&self, stream: S, remote: Arc<str>)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (tls, shared) = (self.tls.clone(), Arc::clone(&self.shared));
+        tokio::spawn(async move {
+            let time = shared.config.head.time;
+            let result = match tls {
+                None => serve_connection(stream, remote, shared).await,
+                Some(tls) => match timeout(time, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => serve_connection(stream, remote, shared).await,
+                    Ok(Err(error)) => return log::debug!("TLS handshake failed: {error}"),
+                    Err(_) => return log::debug!("TLS handshake took too long"),
+                },
+            };
+            if let Err(error) = result {
+                log::debug!("connection ended: {error}");
+            }
+        });
+    }
+}
+
+async fn serve_connection<S>(stream: S, remote: Arc<str>, shared: Arc<Shared>) -> hyper::Result<()>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let mut stopping = shared.stopping.clone();
+    let http = http(&shared.config.head);
     let service = service_fn(move |request| {
-        let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(answer(&shared, request).await) }
+        let (shared, remote) = (Arc::clone(&shared), Arc::clone(&remote));
+        async move { Ok::<_, Infallible>(answer(&shared, remote, request).await) }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
-        .max_buf_size(HEAD_MAX)
-        .max_headers(FIELDS_MAX)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
+    let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         result = connection.as_mut() => return result,
@@ -145,8 +208,13 @@ where
 }
 
 /// One request, one response. Never an error of its own making: what cannot be done is a refusal.
-async fn answer(shared: &Arc<Shared>, mut request: Request<Incoming>) -> Response<Body> {
-    respond(shared, &mut request).await.unwrap_or_else(|refusal| {
+async fn answer(
+    shared: &Arc<Shared>,
+    remote: Arc<str>,
+    mut request: Request<Incoming>,
+) -> Response<Body> {
+    respond(shared, remote, &mut request).await.unwrap_or_else(|refusal| {
+        shared.metrics.rejected(refusal.ending.kind, Some(refusal.status.as_u16()));
         log::debug!("refused: {}", refusal.ending);
         refusal.into_response()
     })
@@ -154,6 +222,7 @@ async fn answer(shared: &Arc<Shared>, mut request: Request<Incoming>) -> Respons
 
 async fn respond(
     shared: &Arc<Shared>,
+    remote: Arc<str>,
     request: &mut Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
     let config = &shared.config;
@@ -185,13 +254,15 @@ async fn respond(
     let mut wanted = wanted?.ok_or_else(no_such_address)?;
     shell::put_shell(config, &mut wanted)?;
     let connector = shared.clusters.get(wanted.cluster.as_deref()).cloned();
-    let wish = Wish { connector, target: wanted.target, token };
+    let cluster = wanted.cluster;
+    let wish = Box::new(Wish { connector, cluster, target: wanted.target, token, remote });
     let is_page = origin::is_browser(request.headers());
     let (answer, answered) = oneshot::channel();
-    tokio::spawn(session(Arc::clone(shared), Box::new(wish), upgrade, is_page, answer));
-    match answered.await {
-        Ok(Ok(())) => Ok(response),
-        Ok(Err(ending)) => Err(ending.into()),
-        Err(_) => Err(Ending::new(Kind::Internal, "the session failed").into()),
-    }
+    tokio::spawn(session(Arc::clone(shared), wish, Caller { upgrade, is_page, answer }));
+    // What became of a session is counted and logged by its task.
+    Ok(match answered.await {
+        Ok(Ok(())) => response,
+        Ok(Err(ending)) => Refusal::from(ending).into_response(),
+        Err(_) => Refusal::from(Ending::new(Kind::Internal, "the session failed")).into_response(),
+    })
 }

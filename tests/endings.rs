@@ -47,7 +47,7 @@ async fn a_terminal_is_hung_up_when_its_page_is_left(kind: Kind) {
         assert!(keys(&facts).starts_with(wanted), "{script}: {facts:?}");
         assert!(!facts.frames.iter().any(|frame| frame.channel() == Some(255)), "{script}");
         let line = relay.until_logged("session end", number + 1).await;
-        assert!(line.contains("kind=browser_closed") && line.contains("process=Ended"), "{line}");
+        assert!(line.contains("kind=browser_closed") && line.contains("process=ended"), "{line}");
     }
 }
 
@@ -72,7 +72,7 @@ async fn a_terminal_is_hung_up_when_its_page_is_lost(kind: Kind) {
             number += 1;
             let line = relay.until_logged("session end", number).await;
             assert!(line.contains("kind=browser_lost"), "{how} {script}: {line}");
-            assert!(line.contains("process=Ended"), "{how} {script}: {line}");
+            assert!(line.contains("process=ended"), "{how} {script}: {line}");
         }
     }
 }
@@ -95,7 +95,7 @@ async fn pipes_are_hung_up_when_their_page_is_left(kind: Kind) {
     } else {
         assert_eq!(half_closes.len(), 1);
         assert_eq!(&*half_closes[0].payload, [255, 0]);
-        assert!(line.contains("process=Ended(Some(0))"), "{line}");
+        assert!(line.contains("process=ended process_code=0"), "{line}");
     }
 }
 
@@ -117,7 +117,7 @@ async fn a_session_that_nobody_waits_for_is_hung_up(kind: Kind) {
     let facts = ended(&seen).await;
     assert_eq!(keys(&facts)[0], 3, "{facts:?}");
     let line = relay.until_logged("session end", 1).await;
-    assert!(line.contains("kind=browser_lost") && line.contains("process=Ended"), "{line}");
+    assert!(line.contains("kind=browser_lost") && line.contains("process=ended"), "{line}");
 }
 
 async fn a_relay_that_is_stopped_hangs_up_and_tells(kind: Kind) {
@@ -157,7 +157,7 @@ async fn a_process_that_stays_is_given_up_after_the_grace() {
     assert_eq!(keys(&facts), [3, 4]);
     assert_eq!(facts.exit_code, None);
     let line = relay.until_logged("session end", 1).await;
-    assert!(line.contains("process=Unknown"), "{line}");
+    assert!(line.contains("process=unknown"), "{line}");
 }
 
 /// The first reason to end is the ending: a status in answer to the hang-up is only logged.
@@ -170,7 +170,7 @@ async fn a_status_in_answer_to_the_hang_up_is_known_and_not_told() {
     ended(&session(&cluster, 0).await).await;
     let line = relay.until_logged("session end", 1).await;
     assert!(line.contains("kind=browser_closed exit_code=-"), "{line}");
-    assert!(line.contains("process=Ended(Some(7))"), "{line}");
+    assert!(line.contains("process=ended process_code=7"), "{line}");
 }
 
 /// A cluster that answers 101 and then nothing, to a browser that leaves: nothing is awaited for

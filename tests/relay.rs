@@ -56,7 +56,7 @@ async fn a_terminal_speaks_podwire_v1(kind: Kind) {
     let text = browser.text();
     assert!(text.ends_with("<\u{e4}\u{20ac}>\r\n"), "{text:?}");
     let line = relay.until_logged("session end", 1).await;
-    assert!(line.contains("kind=exit exit_code=3") && line.contains("process=Ended"), "{line}");
+    assert!(line.contains("kind=exit exit_code=3") && line.contains("process=ended"), "{line}");
 }
 
 async fn a_terminal_speaks_the_seed_dialect(kind: Kind) {

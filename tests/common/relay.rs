@@ -66,10 +66,16 @@ impl Relay {
         let kubeconfig = folder.join("kubeconfig");
         let text = start.kubeconfig.unwrap_or_else(|| cluster.kubeconfig());
         std::fs::write(&kubeconfig, text).unwrap();
+        // Many relays run at once, and the port of operators is one; tests open faster than users.
+        let usual = ["--admin-listen=off", "--session-rate=100000"].into_iter().filter(|usual| {
+            let name = usual.split('=').next().unwrap();
+            !start.flags.iter().any(|flag| flag.split('=').next() == Some(name))
+        });
         let mut child = Command::new(env!("CARGO_BIN_EXE_podwire"))
             .args(["serve", "--auth", start.auth, "--listen", &start.listen])
             .args(["--log-level", "debug", "--kubeconfig"])
             .arg(&kubeconfig)
+            .args(usual)
             .args(&start.flags)
             .env_clear()
             .stdin(Stdio::null())
@@ -91,6 +97,13 @@ impl Relay {
     pub fn addr(&self) -> SocketAddr {
         let authority = self.url.split('/').nth(2).unwrap();
         authority.parse().unwrap()
+    }
+
+    /// Where operators connect, if it was started with `--admin-listen 127.0.0.1:0` or the like.
+    pub async fn admin(&self) -> SocketAddr {
+        let line = self.until_logged(" start version=", 1).await;
+        let field = line.split_whitespace().find_map(|field| field.strip_prefix("admin="));
+        field.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("{line}"))
     }
 
     pub fn pid(&self) -> u32 {
@@ -136,8 +149,18 @@ impl Relay {
 
     /// Ends it as a service manager does, and gives its exit code.
     pub async fn terminate(&mut self) -> Option<i32> {
+        self.signal().await;
+        self.ended().await
+    }
+
+    /// Tells it to end, as a service manager does.
+    pub async fn signal(&self) {
         let pid = self.pid().to_string();
         assert!(Command::new("kill").arg(pid).status().await.unwrap().success());
+    }
+
+    /// Waits until it has ended, and gives its exit code.
+    pub async fn ended(&mut self) -> Option<i32> {
         within("the relay ends", self.child.wait()).await.unwrap().code()
     }
 }
