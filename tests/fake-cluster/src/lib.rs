@@ -26,6 +26,7 @@ mod api;
 mod attach;
 mod behaviour;
 mod builtin;
+mod cable;
 mod cluster;
 mod connection;
 mod exec;
@@ -50,6 +51,7 @@ pub mod wire;
 
 pub use access::Rights;
 pub use behaviour::{Behaviour, Mode};
+pub use cable::{Cable, Speed};
 pub use cluster::{Bound, FakeCluster, Options};
 pub use http::Request;
 pub use image::Image;
