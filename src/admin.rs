@@ -16,6 +16,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use subtle::ConstantTimeEq;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::accept::{Body, Refusal};
@@ -66,6 +67,9 @@ struct Operators {
 }
 
 impl Door for Operators {
+    /// Nothing in here lasts.
+    fn prepare(&self, _stream: &TcpStream) {}
+
     fn enter<S>(&self, stream: S, _remote: Arc<str>)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,

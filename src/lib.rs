@@ -77,6 +77,7 @@ mod relay;
 
 mod accept;
 mod exec;
+mod hangup;
 mod read_ahead;
 mod target;
 
@@ -89,7 +90,7 @@ mod caller;
 pub mod config;
 pub mod listener;
 pub mod logging;
-pub mod metrics;
+mod metrics;
 mod origin;
 mod registry;
 mod route;
@@ -104,13 +105,13 @@ mod ui;
 
 pub use accept::{Body, BrowserIo, Refusal, Upgrade, accept};
 pub use credential::{Credential, Token};
-pub use exec::{ClusterIo, Connector};
+pub use exec::{ClusterIo, Connector, OpenLimits};
 pub use kubeconfig::{Clusters, Own};
 pub use origin::{Origin, check_origin};
 pub use proto::ending::{Ending, Kind};
 pub use proto::session::{Leaving, Limits, Outcome};
 pub use relay::{Again, Browser, Cluster, Meter, Opening, hang_up, refuse, relay};
 pub use route::Template;
-pub use target::Target;
+pub use target::{Target, Verb};
 // The crates whose types stand in signatures.
 pub use {bytes, hyper, tokio};

@@ -22,6 +22,7 @@ pub fn start(level: LevelFilter, format: LogFormat) {
     let _ = log::set_boxed_logger(Box::new(Stderr(format)));
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map_or_else(String::new, ToString::to_string);
+        crate::metrics::note_panic();
         log::error!(location; "panicked");
     }));
 }

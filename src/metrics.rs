@@ -94,7 +94,7 @@ const CONNECTS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 static PANICS: AtomicU64 = AtomicU64::new(0);
 
 /// Counts a panic. The program's panic hook calls it.
-pub fn note_panic() {
+pub(crate) fn note_panic() {
     PANICS.fetch_add(1, Ordering::Relaxed);
 }
 

@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -32,6 +33,7 @@ use crate::proto::session::Limits;
 use crate::registry::{Capacity, Registry};
 use crate::route;
 use crate::shell;
+use crate::socket;
 
 /// A pause after a failed accept: out of file descriptors, trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -115,6 +117,9 @@ async fn serve_browsers(
 
 /// Who answers at a listener.
 pub(crate) trait Door {
+    /// Asks the kernel for what the connections in here need.
+    fn prepare(&self, stream: &TcpStream);
+
     /// Takes care of a connection, in a task of its own.
     fn enter<S>(&self, stream: S, remote: Arc<str>)
     where
@@ -127,8 +132,7 @@ pub(crate) async fn accept_all(listener: &Listener, door: &impl Door) {
         let accepted = match listener {
             Listener::Tcp(tcp) => match tcp.accept().await {
                 Ok((stream, remote)) => {
-                    // A keystroke's echo must not wait for the acknowledgement of the one before.
-                    let _ = stream.set_nodelay(true);
+                    door.prepare(&stream);
                     door.enter(stream, remote.to_string().into());
                     Ok(())
                 }
@@ -166,6 +170,10 @@ struct Browsers {
 }
 
 impl Door for Browsers {
+    fn prepare(&self, stream: &TcpStream) {
+        socket::browser(stream, self.shared.limits.slow_browser);
+    }
+
     fn enter<S>(&self, stream: S, remote: Arc<str>)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
