@@ -18,7 +18,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
 use crate::credential::{Credential, Token};
-use crate::exec::Connector;
+use crate::exec::{Connector, OpenLimits};
 
 /// Where a pod finds its service account (`k8s.io/client-go/rest`, `InClusterConfig`).
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -49,6 +49,17 @@ impl Clusters {
     /// The cluster that callers mean when they name none.
     pub fn default(&self) -> &Connector {
         &self.default
+    }
+
+    /// The same clusters with these limits.
+    #[must_use]
+    pub fn with_limits(self, limits: OpenLimits) -> Self {
+        let by_name = self.by_name.into_iter();
+        Self {
+            default: self.default.with_limits(limits),
+            by_name: by_name.map(|(name, it)| (name, it.with_limits(limits))).collect(),
+            ..self
+        }
     }
 
     /// Where they come from, for people.

@@ -78,6 +78,7 @@ mod relay;
 mod accept;
 mod exec;
 mod hangup;
+mod hangup;
 mod read_ahead;
 mod target;
 

@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::proto::channel::Size;
 use crate::proto::ending::{Ending, Kind};
-use crate::target::Target;
+use crate::target::{Target, Verb};
 
 /// The longest command, all words together. It travels in the request line of the API server.
 const COMMAND_MAX: usize = 32 * 1024;
@@ -155,12 +155,20 @@ pub(crate) fn find(
     let parts: Vec<&str> = path.split('/').collect();
     let wanted = match *parts.as_slice() {
         ["exec"] => short_form(&Query::parse(query)?)?,
-        ["api", "v1", "namespaces", namespace, "pods", pod, "exec"] => {
-            long_form(None, namespace, pod, &Query::parse(query)?)?
+        ["api", "v1", "namespaces", namespace, "pods", pod, verb @ ("exec" | "attach")] => {
+            long_form(None, [namespace, pod, verb], &Query::parse(query)?)?
         }
-        ["clusters", cluster, "api", "v1", "namespaces", namespace, "pods", pod, "exec"] => {
-            long_form(Some(cluster), namespace, pod, &Query::parse(query)?)?
-        }
+        [
+            "clusters",
+            cluster,
+            "api",
+            "v1",
+            "namespaces",
+            namespace,
+            "pods",
+            pod,
+            verb @ ("exec" | "attach"),
+        ] => long_form(Some(cluster), [namespace, pod, verb], &Query::parse(query)?)?,
         _ => {
             let found = templates.iter().find_map(|template| template.matches(&parts));
             let Some(values) = found else { return Ok(None) };
@@ -199,10 +207,10 @@ fn short_form(query: &Query<'_>) -> Result<Wanted, Ending> {
 /// Kubernetes' own path. Its parameters have Kubernetes' defaults, which are all false.
 fn long_form(
     cluster: Option<&str>,
-    namespace: &str,
-    pod: &str,
+    [namespace, pod, verb]: [&str; 3],
     query: &Query<'_>,
 ) -> Result<Wanted, Ending> {
+    let verb = if verb == Verb::Attach.name() { Verb::Attach } else { Verb::Exec };
     let tty = query.flag("tty", false)?;
     Ok(Wanted {
         cluster: cluster.map(decode).transpose()?.map(Cow::into_owned),
@@ -210,6 +218,7 @@ fn long_form(
         target: Target {
             container: query.one(&["container"])?.map(str::to_owned),
             find_container: false,
+            verb,
             command: query.all("command"),
             stdin: query.flag("stdin", false)?,
             stdout: query.flag("stdout", false)?,

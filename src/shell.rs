@@ -1,31 +1,152 @@
-//! Which shell, and how it is started.
+//! Which shell, how it is started, and what is tried next where it is not there.
+//!
+//! What it must never know: sockets, frames, who asks.
+
+use std::collections::VecDeque;
 
 use crate::config::Config;
+use crate::credential::Token;
+use crate::exec::{ClusterIo, Connector};
+use crate::proto::channel::Subprotocol;
 use crate::proto::ending::{Ending, Kind};
+use crate::relay::{Again, Opening};
 use crate::route::Wanted;
+use crate::target::{Target, Verb};
 
-/// Without a command a shell is wanted: one `sh -c` that finds the best, or the one that was
-/// named, and becomes it. The session's id in its environment is how it is found again.
-pub(crate) fn put_shell(config: &Config, wanted: &mut Wanted) -> Result<(), Ending> {
+/// The variable by which the processes of a session are found again; see [`crate::hangup`].
+pub(crate) const MARK: &str = "PODWIRE_SESSION";
+
+/// What a session may start besides its first command.
+#[derive(Debug, Default)]
+pub(crate) struct Candidates {
+    /// Other commands for the same shell, in order; none where the caller named a command.
+    others: VecDeque<Vec<String>>,
+    /// The shells that were tried by the end of it; none where the caller named a command.
+    shells: Vec<String>,
+}
+
+impl Candidates {
+    /// Whether what runs carries [`MARK`].
+    pub(crate) fn is_marked(&self) -> bool {
+        self.shells.iter().any(|shell| !is_windows(shell))
+    }
+}
+
+/// Puts in a shell where there is no command: one `sh -c` that finds the best, or the one that was
+/// named, and becomes it. Where there is no `sh` to find it, each shell is tried by itself.
+pub(crate) fn put_shell(config: &Config, wanted: &mut Wanted) -> Result<Candidates, Ending> {
+    if wanted.target.verb == Verb::Attach {
+        return Ok(Candidates::default());
+    }
     if !wanted.target.command.is_empty() {
         if config.no_command {
             return Err(Ending::new(Kind::Forbidden, "free commands are switched off"));
         }
-        return Ok(());
+        return Ok(Candidates::default());
     }
-    let shells = &config.shells;
-    let exec = match wanted.shell.as_deref().unwrap_or("auto") {
-        "auto" => format!(
-            "for s in {}; do command -v \"$s\" >/dev/null 2>&1 && exec \"$s\"; done; exec sh",
-            shells.join(" ")
-        ),
-        name if shells.iter().any(|shell| shell == name) => format!("exec {name}"),
+    let session = wanted.target.session.clone();
+    let shells = match wanted.shell.as_deref().unwrap_or("auto") {
+        "auto" => config.shells.clone(),
+        name if config.shells.iter().any(|shell| shell == name) => vec![name.to_owned()],
         _ => return Err(Ending::new(Kind::BadRequest, "shell names none of --shells")),
     };
-    let session = &wanted.target.session;
-    let script = format!(
-        "TERM=xterm-256color PODWIRE_SESSION={session}; export TERM PODWIRE_SESSION; {exec}"
+    let unix: Vec<&str> = shells.iter().map(String::as_str).filter(|it| !is_windows(it)).collect();
+    let mut commands = VecDeque::new();
+    if let [first, ..] = unix.as_slice() {
+        let become_it = match (wanted.shell.as_deref(), first) {
+            (None | Some("auto"), _) => format!(
+                "for s in {}; do command -v \"$s\" >/dev/null 2>&1 && exec \"$s\"; done; exec sh",
+                unix.join(" ")
+            ),
+            // Without a word on the terminal, so that the ending is the one that says it.
+            (_, name) => format!("command -v {name} >/dev/null 2>&1 && exec {name}; exit 127"),
+        };
+        commands.push_back(through("sh", &session, &become_it));
+    }
+    for shell in &shells {
+        if is_windows(shell) {
+            commands.push_back(vec![shell.clone()]);
+        } else if shell != "sh" {
+            commands.push_back(through(shell, &session, &format!("exec {shell}")));
+        }
+    }
+    wanted.target.command = commands.pop_front().unwrap_or_default();
+    Ok(Candidates { others: commands, shells })
+}
+
+/// There is no `/proc` there to find a mark in, and no `sh` to set one.
+fn is_windows(shell: &str) -> bool {
+    shell.ends_with(".exe")
+}
+
+/// A command that sets what a session's shell needs and becomes something. The session's id and
+/// the shells' names were checked, so nothing in them needs quotes.
+fn through(shell: &str, session: &str, become_it: &str) -> Vec<String> {
+    let script = format!("TERM=xterm-256color {MARK}={session}; export TERM {MARK}; {become_it}");
+    vec![shell.to_owned(), "-c".to_owned(), script]
+}
+
+/// How a session goes on when nothing was started: with v4 where only v5 is broken, with the next
+/// shell where this one does not exist, or not at all.
+pub(crate) fn again(
+    connector: Connector,
+    mut target: Target,
+    token: Option<Token>,
+    mut candidates: Candidates,
+) -> Again<ClusterIo> {
+    let mut offer = Subprotocol::OFFER;
+    Box::new(move |why| {
+        if offer == Subprotocol::OFFER && is_about_v5(&why) {
+            offer = Subprotocol::V4.name();
+        } else if candidates.shells.is_empty() || !is_missing(&why) {
+            return Err(why);
+        } else {
+            target.command = candidates
+                .others
+                .pop_front()
+                .ok_or_else(|| no_shell(&target, &candidates.shells))?;
+        }
+        let (connector, target, token) = (connector.clone(), target.clone(), token.clone());
+        let opening: Opening<ClusterIo> =
+            Box::pin(async move { connector.open_offering(offer, &target, token.as_ref()).await });
+        Ok(opening)
+    })
+}
+
+/// Whether it was the way to the runtime that failed, and not the command: nothing was started
+/// then, and v4 goes another way. A runtime's address without a scheme, as cri-dockerd gives it,
+/// is dialled wrongly for v5 only (docker/desktop-feedback#500).
+fn is_about_v5(why: &Ending) -> bool {
+    let says = |words: &str| why.message.contains(words);
+    why.kind != Kind::NotFound
+        && (says("error sending request") || says("unable to upgrade connection"))
+}
+
+/// Whether a program is not there: in the words of runc, crun, gVisor and hcsshim, or by the codes
+/// of shells.
+fn is_missing(why: &Ending) -> bool {
+    let words = [
+        "not found",
+        "no such file",
+        "No such file",
+        "cannot find the file",
+        "permission denied",
+        "Permission denied",
+    ];
+    match why.kind {
+        Kind::Exit => true,
+        Kind::Failed => words.iter().any(|words| why.message.contains(words)),
+        _ => false,
+    }
+}
+
+fn no_shell(target: &Target, tried: &[String]) -> Ending {
+    let Target { namespace, pod, .. } = target;
+    let container = target.container.as_deref();
+    let of = container.map_or(String::new(), |name| format!(" --target={name}"));
+    let message = format!(
+        "the container has no {}; try: kubectl debug -it {pod} -n {namespace} --image=busybox{of}",
+        tried.join(", ")
     );
-    wanted.target.command = vec!["sh".to_owned(), "-c".to_owned(), script];
-    Ok(())
+    Ending::new(Kind::NoShell, message)
 }

@@ -8,6 +8,27 @@ use crate::proto::channel::Size;
 /// `;`, and takes a bare `+` for a space.
 const STRICT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// What is done with a container: Kubernetes' own two names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verb {
+    /// Run a command in it.
+    #[default]
+    Exec,
+    /// Attach to the process that it runs already. There is no exit code then, and a session that
+    /// ends leaves the process alone.
+    Attach,
+}
+
+impl Verb {
+    /// The subresource of a pod, as it stands in addresses and in rules of RBAC.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Exec => "exec",
+            Self::Attach => "attach",
+        }
+    }
+}
+
 /// What to run, and where in the cluster. The names must be valid (DNS-1123).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -24,7 +45,9 @@ pub struct Target {
     /// Whether to choose a container as kubectl does, when none is named and there are several:
     /// by the pod's annotation, else the first. That needs the right to read the pod.
     pub find_container: bool,
-    /// The command and its arguments. No shell is involved unless it is one.
+    /// Whether a command is run, or the container's own process attached to.
+    pub verb: Verb,
+    /// The command and its arguments; none to attach. No shell is involved unless it is one.
     pub command: Vec<String>,
     /// Whether the process gets input.
     pub stdin: bool,
@@ -47,6 +70,7 @@ impl Target {
             pod: pod.into(),
             container: None,
             find_container: true,
+            verb: Verb::Exec,
             command: vec!["sh".to_owned()],
             stdin: true,
             stdout: true,
@@ -56,9 +80,9 @@ impl Target {
         }
     }
 
-    /// Path and query of the exec request. The container may be one that was found.
-    pub(crate) fn exec_path(&self, container: Option<&str>) -> String {
-        let mut path = format!("{}/exec?", self.pod_path());
+    /// Path and query of the request. The container may be one that was found.
+    pub(crate) fn path(&self, container: Option<&str>) -> String {
+        let mut path = format!("{}/{}?", self.pod_path(), self.verb.name());
         let mut add = |name: &str, value: &str| {
             if !path.ends_with('?') {
                 path.push('&');
@@ -67,7 +91,7 @@ impl Target {
             path.push('=');
             path.extend(utf8_percent_encode(value, STRICT));
         };
-        for word in &self.command {
+        for word in self.command.iter().filter(|_| self.verb == Verb::Exec) {
             add("command", word);
         }
         if let Some(container) = container {

@@ -12,11 +12,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::exec::OpenLimits;
 use crate::origin::{Origin, parse_host};
 use crate::proto::session::Limits;
 use crate::route::Template;
 use crate::target::Target;
-pub use types::{Auth, Hangup, HeadLimits, Listen, LogFormat, OpenLimits};
+pub use types::{Auth, Hangup, HeadLimits, Listen, LogFormat};
 use values::Values;
 
 /// The effective settings of `podwire serve`.

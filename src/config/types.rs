@@ -14,7 +14,7 @@ pub enum Auth {
     Own,
 }
 
-/// Where browsers connect.
+/// Where somebody connects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
     /// A TCP address.
@@ -91,30 +91,5 @@ pub struct HeadLimits {
 impl Default for HeadLimits {
     fn default() -> Self {
         Self { time: Duration::from_secs(10), size: 32 * 1024, fields: 100 }
-    }
-}
-
-/// How long the cluster may take until a process runs, and how much it may say if none does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct OpenLimits {
-    /// For the connection: DNS, TCP and TLS.
-    pub connect: Duration,
-    /// For the head of the answer.
-    pub response: Duration,
-    /// For the body of a refusal.
-    pub error: Duration,
-    /// How much of that body is read.
-    pub error_max: usize,
-}
-
-impl Default for OpenLimits {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(10),
-            response: Duration::from_secs(30),
-            error: Duration::from_secs(5),
-            error_max: 64 * 1024,
-        }
     }
 }

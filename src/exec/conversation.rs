@@ -5,7 +5,6 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
@@ -19,15 +18,11 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower_service::Service;
 
+use super::OpenLimits;
 use crate::proto::ending::{Ending, Kind};
 use crate::read_ahead::ReadAhead;
+use crate::socket;
 
-/// DNS, TCP and TLS together.
-const CONNECT_TIME: Duration = Duration::from_secs(10);
-/// From the request to the whole head of the response: an API server asks webhooks meanwhile.
-const HEAD_TIME: Duration = Duration::from_secs(30);
-/// For the body; what has come by then is used.
-const BODY_TIME: Duration = Duration::from_secs(5);
 /// The longest head of a response; real ones are under 2 KiB.
 const HEAD_MAX: usize = 64 * 1024;
 
@@ -39,6 +34,7 @@ pub(super) struct Conversation {
     /// The head of the response.
     pub(super) response: Response<Incoming>,
     connection: Connection<HttpIo, Empty<Bytes>>,
+    pub(super) limits: OpenLimits,
 }
 
 impl Conversation {
@@ -47,8 +43,9 @@ impl Conversation {
         mut https: HttpsConnector<Dial>,
         server: Uri,
         request: Request<Empty<Bytes>>,
+        limits: OpenLimits,
     ) -> Result<Self, Ending> {
-        let io = match timeout(CONNECT_TIME, https.call(server)).await {
+        let io = match timeout(limits.connect, https.call(server)).await {
             Err(_) => return Err(late("accept a connection")),
             Ok(Err(error)) => return Err(unreachable(&*error)),
             Ok(Ok(io)) => io,
@@ -57,9 +54,9 @@ impl Conversation {
             let (mut sender, mut connection) =
                 http1::Builder::new().max_buf_size(HEAD_MAX).handshake(io).await?;
             let response = drive(&mut connection, sender.send_request(request)).await?;
-            Ok::<_, hyper::Error>(Self { response, connection })
+            Ok::<_, hyper::Error>(Self { response, connection, limits })
         };
-        match timeout(HEAD_TIME, talk).await {
+        match timeout(limits.response, talk).await {
             Err(_) => Err(late("answer")),
             Ok(Err(error)) if error.is_parse() => {
                 let message = format!("the cluster does not speak HTTP/1.1 as it should: {error}");
@@ -70,8 +67,8 @@ impl Conversation {
         }
     }
 
-    /// Reads the body to its end, to `max` bytes or for five seconds, whichever is first. Late or
-    /// broken, what has come is what there is.
+    /// Reads the body to its end, to `max` bytes or for the time of [`OpenLimits::error`],
+    /// whichever is first. Late or broken, what has come is what there is.
     pub(super) async fn body(mut self, max: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut body = self.response.into_body();
@@ -83,17 +80,17 @@ impl Conversation {
             }
             Ok(())
         };
-        let _ = timeout(BODY_TIME, drive(&mut self.connection, reading)).await;
+        let _ = timeout(self.limits.error, drive(&mut self.connection, reading)).await;
         bytes
     }
 
     /// The connection after a 101, and what was read of it already.
     pub(super) async fn into_upgraded(self) -> Result<(HttpIo, Bytes), Ending> {
-        let Self { response, mut connection } = self;
+        let Self { response, mut connection, limits } = self;
         drop(response);
         // hyper has nothing to do any more but to hand over the socket.
         let finished = poll_fn(|cx| connection.poll_without_shutdown(cx));
-        match timeout(CONNECT_TIME, finished).await {
+        match timeout(limits.connect, finished).await {
             Err(_) => Err(late("finish its answer")),
             Ok(Err(error)) => {
                 Err(Ending::new(Kind::ClusterLost, format!("the cluster closed: {error}")))
@@ -161,8 +158,7 @@ impl Service<Uri> for Dial {
             let port =
                 uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
             let stream = TcpStream::connect((host, port)).await?;
-            // A keystroke must not wait for the acknowledgement of the one before.
-            stream.set_nodelay(true)?;
+            socket::cluster(&stream);
             Ok(TokioIo::new(ReadAhead::new(stream)))
         })
     }

@@ -8,6 +8,7 @@ mod refused;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Empty;
@@ -33,12 +34,36 @@ use crate::credential::{Credential, Token};
 use crate::proto::channel::Subprotocol;
 use crate::proto::ending::{Ending, Kind};
 use crate::proto::message::Place;
-use crate::proto::session::Leaving;
 use crate::relay::Cluster;
-use crate::target::Target;
+use crate::target::{Target, Verb};
 
 /// The most that is read of a pod: etcd keeps nothing above 1.5 MiB.
 const POD_MAX: usize = 2 * 1024 * 1024;
+
+/// How long the cluster may take until a process runs, and how much it may say if none does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OpenLimits {
+    /// For the connection: DNS, TCP and TLS.
+    pub connect: Duration,
+    /// From the request to the whole head of the answer: an API server asks webhooks meanwhile.
+    pub response: Duration,
+    /// For the body of a refusal; what has come by then is used.
+    pub error: Duration,
+    /// How much of that body is read, in bytes; as much as client-go reads by default.
+    pub error_max: usize,
+}
+
+impl Default for OpenLimits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            response: Duration::from_secs(30),
+            error: Duration::from_secs(5),
+            error_max: 64 * 1024,
+        }
+    }
+}
 
 /// One cluster's API server, and how to talk to it. Cheap to clone; clones share the TLS
 /// configuration and its session tickets.
@@ -52,6 +77,7 @@ pub struct Connector {
     prefix: Arc<str>,
     https: HttpsConnector<Dial>,
     own: Credential,
+    limits: OpenLimits,
 }
 
 impl fmt::Debug for Connector {
@@ -94,20 +120,26 @@ impl Connector {
         };
         let https = HttpsConnector::new(Dial, tls, false, resolver);
         let prefix = uri.path().trim_end_matches('/').into();
-        Ok(Self { name: name.into(), server: uri, prefix, https, own })
+        let limits = OpenLimits::default();
+        Ok(Self { name: name.into(), server: uri, prefix, https, own, limits })
     }
 
-    /// Runs the target's command, as whoever the token stands for or else with the connector's own
-    /// credential, and gives the cluster's end of the session.
+    /// The same with these limits.
+    #[must_use]
+    pub fn with_limits(self, limits: OpenLimits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Runs the target's command or attaches, as whoever the token stands for or else with the
+    /// connector's own credential, and gives the cluster's end of the session.
     ///
     /// `v5.channel.k8s.io` and v4 are offered; a server that refuses both with an empty 403 is
     /// asked once more with the oldest version, which every server knows.
     ///
     /// # Errors
     ///
-    /// Why there is no session, as an [`Ending`]: within 10 s for the connection, 30 s for the
-    /// head of the response and 5 s for the body of a refusal; twice as long where a second
-    /// request is needed.
+    /// Why there is no session, as an [`Ending`]: within the times of [`OpenLimits`], twice as
+    /// long where a second request is needed.
     ///
     /// # Cancellation
     ///
@@ -117,26 +149,31 @@ impl Connector {
         target: &Target,
         token: Option<&Token>,
     ) -> Result<Cluster<ClusterIo>, Ending> {
+        self.open_offering(Subprotocol::OFFER, target, token).await
+    }
+
+    /// [`Connector::open`] with other subprotocols on offer.
+    pub(crate) async fn open_offering(
+        &self,
+        mut offer: &'static str,
+        target: &Target,
+        token: Option<&Token>,
+    ) -> Result<Cluster<ClusterIo>, Ending> {
         let own = if token.is_none() { self.own.token()? } else { None };
         let (token, is_own) = (token.or(own.as_ref()), token.is_none());
         let mut container = target.container.clone();
-        let mut offer = Subprotocol::OFFER;
-        let refused = |refused: Refused| refused.ending(is_own);
+        let refused = |refused: Refused| refused.ending(is_own, target.verb);
         for _ in 0..3 {
             // The futures of the handshakes are kilobytes, and gone when the session begins.
             match Box::pin(self.attempt(target, container.as_deref(), offer, token)).await? {
                 Answer::Open(io, early, subprotocol) => {
+                    let place = self.place(target, container, subprotocol);
                     return Ok(Cluster {
-                        io: TokioIo::new(io),
                         early,
-                        subprotocol,
-                        place: self.place(target, container, subprotocol),
                         stdin: target.stdin,
                         size: target.size.filter(|_| target.tty),
-                        leaving: Leaving::HangUp,
-                        attached: false,
-                        again: None,
-                        meter: None,
+                        attached: target.verb == Verb::Attach,
+                        ..Cluster::new(TokioIo::new(io), subprotocol, place)
                     });
                 }
                 Answer::Refused(answer)
@@ -177,7 +214,7 @@ impl Connector {
     ) -> Result<Answer, Ending> {
         let key = generate_key();
         let request = self
-            .request(&target.exec_path(container), token, &target.session)
+            .request(&target.path(container), token, &target.session)
             .header(CONNECTION, "Upgrade")
             .header(UPGRADE, "websocket")
             .header(SEC_WEBSOCKET_VERSION, "13")
@@ -210,7 +247,7 @@ impl Connector {
         let request = request
             .body(Empty::new())
             .map_err(|error| Ending::new(Kind::Internal, format!("no such request: {error}")))?;
-        Conversation::begin(self.https.clone(), self.server.clone(), request).await
+        Conversation::begin(self.https.clone(), self.server.clone(), request, self.limits).await
     }
 
     /// The container that kubectl would choose, if the pod may be read.

@@ -5,9 +5,7 @@ use serde::Deserialize;
 
 use super::conversation::Conversation;
 use crate::proto::ending::{Ending, Kind};
-
-/// The most that is read of a refusal, as client-go does it.
-const BODY_MAX: usize = 64 * 1024;
+use crate::target::Verb;
 
 /// An answer that is not 101.
 pub(super) struct Refused {
@@ -28,7 +26,8 @@ impl Refused {
     /// Reads what there is to read.
     pub(super) async fn read(answer: Conversation) -> Self {
         let status = answer.response.status();
-        let body = answer.body(BODY_MAX).await;
+        let max = answer.limits.error_max;
+        let body = answer.body(max).await;
         let json: Option<StatusBody> = serde_json::from_slice(&body).ok();
         let is_status = json.is_some();
         let message = json.map_or_else(|| readable(&body), |json| json.message);
@@ -47,7 +46,7 @@ impl Refused {
     }
 
     /// `is_own` tells whose credential it was: a caller cannot mend ours.
-    pub(super) fn ending(&self, is_own: bool) -> Ending {
+    pub(super) fn ending(&self, is_own: bool, verb: Verb) -> Ending {
         let kind = match self.status.as_u16() {
             400 if self.message.contains("Upgrade request required") => {
                 let message = "a proxy on the way to the cluster strips the Upgrade header";
@@ -62,7 +61,7 @@ impl Refused {
                 return Ending::new(Kind::ClusterProtocol, message);
             }
             401 => Kind::Unauthorized,
-            403 => return self.forbidden(),
+            403 => return self.forbidden(verb),
             404 => Kind::NotFound,
             429 => Kind::Limit,
             500..=599 => match Kind::of_failure(&self.message) {
@@ -74,13 +73,14 @@ impl Refused {
         Ending::new(kind, self.sentence())
     }
 
-    fn forbidden(&self) -> Ending {
+    fn forbidden(&self, verb: Verb) -> Ending {
         if self.is_about_subprotocol() {
             let message = "the cluster knows none of the subprotocols offered";
             return Ending::new(Kind::ClusterProtocol, message);
         }
         // From 1.35 on the second verb is needed and its lack is not named.
-        let hint = "exec needs the verbs get and create on pods/exec";
+        let verb = verb.name();
+        let hint = format!("{verb} needs the verbs get and create on pods/{verb}");
         Ending::new(Kind::Forbidden, format!("{} ({hint})", self.sentence().trim_end()))
     }
 

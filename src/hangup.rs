@@ -1,0 +1,100 @@
+//! The second step of a hang-up: a signal for whatever a session has left behind.
+//!
+//! The keys that a session types when it ends before its shell are like the end of a terminal
+//! line, and some programs do not mind them: an editor, a pager, a job in the background, a shell
+//! that ignores an interrupt. The kernel would send SIGHUP to all of them, but the terminal stays
+//! open in the container. So a second, short exec does it: the shell that a session starts has the
+//! session's id in its environment, as everything has that it starts.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::sleep;
+
+use crate::credential::Token;
+use crate::exec::Connector;
+use crate::proto::ending::{Ending, Kind};
+use crate::proto::message::Dialect;
+use crate::proto::session::{Leaving, Limits};
+use crate::relay::{Browser, relay};
+use crate::shell::MARK;
+use crate::target::Target;
+
+/// For all of it. A cluster that needs longer to start a shell is in trouble, and a drain waits.
+const TIME: Duration = Duration::from_secs(10);
+
+/// Exit codes of the script besides 0, which says that nothing is left. They are not those that
+/// shells have for errors of their own.
+const SOME_LEFT: u8 = 9;
+const NO_TOOL: u8 = 10;
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Signalled {
+    /// Nothing of the session runs any more.
+    Gone,
+    /// Something does that got the signal and ignores it, as `nohup` has it.
+    Left,
+    /// The signal could not be sent.
+    Failed(Ending),
+}
+
+/// Sends SIGHUP to every process of the container that carries the session's id, and says whether
+/// any is left then. Processes of another user cannot be seen.
+pub(crate) async fn signal(
+    connector: &Connector,
+    target: &Target,
+    container: Option<&str>,
+    token: Option<&Token>,
+) -> Signalled {
+    let command = ["sh", "-c", &script(&target.session)].map(str::to_owned).to_vec();
+    let target = Target {
+        // In the cluster's audit log it belongs to the session that it ends.
+        session: target.session.clone(),
+        container: container.map(str::to_owned),
+        command,
+        stdin: false,
+        tty: false,
+        ..Target::new(target.namespace.clone(), target.pod.clone())
+    };
+    let late = || Ending::new(Kind::ClusterTimeout, "there was no answer in time");
+    let run = async {
+        let mut cluster = match connector.open(&target, token).await {
+            Ok(cluster) => cluster,
+            Err(ending) => return ending,
+        };
+        cluster.leaving = Leaving::Nothing;
+        // Nobody listens: all that is wanted is the code.
+        let (silent, _open) = tokio::io::simplex(1);
+        let io = tokio::io::join(silent, tokio::io::sink());
+        let nobody = Browser { io, early: Bytes::new(), dialect: Dialect::V1 };
+        relay(nobody, cluster, Limits::default(), std::future::pending()).await.ending
+    };
+    let ending = tokio::select! {
+        ending = run => ending,
+        () = sleep(TIME) => late(),
+    };
+    match (ending.kind, ending.exit_code) {
+        (Kind::Exit, Some(0)) => Signalled::Gone,
+        (Kind::Exit, Some(SOME_LEFT)) => Signalled::Left,
+        (Kind::Exit, Some(NO_TOOL | 127)) => {
+            let message = "the image has no sh or no grep to find what is left";
+            Signalled::Failed(Ending::new(Kind::Failed, message))
+        }
+        _ => Signalled::Failed(ending),
+    }
+}
+
+/// What finds the marked and signals them; for any `sh`, and the `grep` of busybox as well as of
+/// GNU. The id is a UUID, so it needs no quotes and is found nowhere else. A stopped process gets
+/// the signal only when it goes on. Some programs need a moment to save something.
+fn script(session: &str) -> String {
+    format!(
+        r#"command -v grep >/dev/null 2>&1 || exit {NO_TOOL}
+f() {{ grep -lF {MARK}={session} /proc/[0-9]*/environ 2>/dev/null; }}
+l=$(f); [ -z "$l" ] && exit 0
+for p in $l; do p=${{p#/proc/}}; p=${{p%/environ}}; kill -HUP $p; kill -CONT $p; done 2>/dev/null
+for i in 1 2 3; do [ -z "$(f)" ] && exit 0; sleep 1; done 2>/dev/null
+[ -z "$(f)" ] || exit {SOME_LEFT}"#
+    )
+}
