@@ -20,12 +20,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
-    // The relay's own flags, under the one mode that asks for no token.
-    let given = |argument: OsString| argument.to_string_lossy().starts_with("--auth");
-    if std::env::args_os().any(given) {
-        return Err("the demo always runs --auth own: leave --auth out".into());
+    // The relay's own flags, under the one mode that asks for no token, and without operators.
+    for flag in ["--auth", "--admin-listen"] {
+        if std::env::args_os().any(|given| given.to_string_lossy().starts_with(flag)) {
+            let own = "--auth own --admin-listen off";
+            return Err(format!("the demo always runs {own}: leave {flag} out").into());
+        }
     }
-    let own = ["podwire", "--auth=own"].map(OsString::from);
+    let own = ["podwire", "--auth=own", "--admin-listen=off"].map(OsString::from);
     let arguments = own.into_iter().chain(std::env::args_os().skip(1));
     let config = match parse(arguments, |name| std::env::var(name).ok())? {
         Command::Serve(config) if config.is_loopback() => *config,
@@ -40,12 +42,12 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let clusters =
         Clusters::parse(kubeconfig.as_bytes(), Path::new("."), None, &[], Own::Included)?;
     let tls = tls(&config)?;
-    let listener = Listener::bind(&config).await?;
+    let listener = Listener::bind(&config.listen).await?;
     println!("ready {}?namespace=demo&pod=shell", listener.url(&config));
     let stop = async {
         // Without a handler Ctrl-C ends the process anyway.
         let _ = tokio::signal::ctrl_c().await;
     };
-    serve(listener, tls, config, clusters, stop).await;
+    serve(listener, tls, None, config, clusters, stop).await;
     Ok(())
 }

@@ -1,7 +1,8 @@
-//! The socket that browsers connect to, and the TLS they may speak there.
+//! The sockets that browsers and operators connect to, and the TLS that browsers may speak.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -12,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::{Config, Listen};
 
-/// A socket that browsers connect to.
+/// A socket that somebody connects to.
 #[derive(Debug)]
 pub enum Listener {
     /// TCP.
@@ -22,14 +23,14 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// Binds the configured address. A Unix socket is only for its owner (mode 0600); one that
-    /// an earlier run left behind is replaced, one that somebody still answers on is not.
+    /// Binds an address. A Unix socket is only for its owner (mode 0600); one that an earlier run
+    /// left behind is replaced, one that somebody still answers on is not.
     ///
     /// # Errors
     ///
     /// What the system says.
-    pub async fn bind(config: &Config) -> io::Result<Self> {
-        match &config.listen {
+    pub async fn bind(address: &Listen) -> io::Result<Self> {
+        match address {
             Listen::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
             Listen::Unix(path) => {
                 if std::fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket()) {
@@ -52,18 +53,28 @@ impl Listener {
         }
     }
 
+    /// The bound address: with the port that was free if it was bound with none.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn address(&self) -> io::Result<Listen> {
+        match self {
+            Self::Tcp(tcp) => tcp.local_addr().map(Listen::Tcp),
+            Self::Unix(unix) => {
+                let path = unix.local_addr()?.as_pathname().map(Path::to_owned);
+                path.map(Listen::Unix).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+            }
+        }
+    }
+
     /// The bound address as a URL.
     pub fn url(&self, config: &Config) -> String {
         let scheme = if config.tls.is_some() { "https" } else { "http" };
-        match self {
-            Self::Tcp(tcp) => match tcp.local_addr() {
-                Ok(address) => format!("{scheme}://{address}{}", config.base_path),
-                Err(error) => format!("{scheme}://?{error}"),
-            },
-            Self::Unix(_) => match &config.listen {
-                Listen::Unix(path) => format!("unix:{}", path.display()),
-                Listen::Tcp(address) => format!("{scheme}://{address}"),
-            },
+        match self.address() {
+            Ok(Listen::Tcp(address)) => format!("{scheme}://{address}{}", config.base_path),
+            Ok(unix @ Listen::Unix(_)) => unix.to_string(),
+            Err(error) => format!("{scheme}://?{error}"),
         }
     }
 }

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use podwire::config::{Auth, Command, Config, parse};
 use podwire::listener::{Listener, tls};
 use podwire::server::serve;
-use podwire::{Clusters, Own};
-use tokio::signal::unix::{SignalKind, signal};
+use podwire::{Clusters, Own, logging};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
 /// Wrong usage or configuration.
@@ -23,9 +24,7 @@ fn main() -> ExitCode {
         }
         Err(message) => return fail(WRONG, &message),
     };
-    log::set_max_level(config.log_level);
-    // Setting the logger fails only if there is one, and this is the first line that could.
-    let _ = log::set_logger(&Stderr);
+    logging::start(config.log_level, config.log_format);
     let own = if config.auth == Auth::Own { Own::Included } else { Own::Excluded };
     let (path, context) = (config.kubeconfig.as_deref(), config.context.as_deref());
     let clusters = Clusters::find(path, context, &config.clusters, own);
@@ -37,49 +36,64 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &format!("no runtime: {error}")),
     };
-    runtime.block_on(run(*config, clusters, tls))
+    let code = runtime.block_on(run(*config, clusters, tls));
+    // A name that is still looked up must not hold up the end.
+    runtime.shutdown_background();
+    code
 }
 
 async fn run(config: Config, clusters: Clusters, tls: Option<TlsAcceptor>) -> ExitCode {
     let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else {
+    let (Ok(terminate), Ok(interrupt)) = (terminate, interrupt) else {
         return fail(1, "no signal handlers");
     };
-    let listener = match Listener::bind(&config).await {
+    let listener = match Listener::bind(&config.listen).await {
         Ok(listener) => listener,
         Err(error) => return fail(1, &format!("cannot listen on {}: {error}", config.listen)),
     };
-    log::info!("clusters from {}", clusters.source());
+    let admin = match &config.admin_listen {
+        None => None,
+        Some(address) => match Listener::bind(address).await {
+            Ok(listener) => Some(listener),
+            Err(error) => {
+                let why = format!("cannot listen on --admin-listen {address}: {error}");
+                return fail(1, &format!("{why}; give another address, or off"));
+            }
+        },
+    };
+    let url = listener.url(&config);
+    let operators = admin.as_ref().map(Listener::address).and_then(Result::ok);
+    log::info!(
+        version = env!("CARGO_PKG_VERSION"), listen = url, auth:% = config.auth,
+        clusters = clusters.source(), hangup:% = config.hangup,
+        admin = operators.map_or_else(|| "off".to_owned(), |address| address.to_string());
+        "start"
+    );
     // Nobody has to wait for it.
-    let _ = writeln!(stdout().lock(), "ready {}", listener.url(&config));
-    let stop = async move {
+    let _ = writeln!(stdout().lock(), "ready {url}");
+    let (begin, begun) = oneshot::channel();
+    tokio::spawn(signals(terminate, interrupt, begin));
+    let stop = async {
+        // Without signals there is nobody to ask for an end either.
+        let _ = begun.await;
+    };
+    serve(listener, tls, admin, config, clusters, stop).await;
+    ExitCode::SUCCESS
+}
+
+/// The first signal begins the end, the second one is the end.
+async fn signals(mut terminate: Signal, mut interrupt: Signal, begin: oneshot::Sender<()>) {
+    let mut next = async || {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
     };
-    serve(listener, tls, config, clusters, stop).await;
-    ExitCode::SUCCESS
+    next().await;
+    let _ = begin.send(());
+    next().await;
+    log::warn!("ended by a second signal");
+    std::process::exit(1)
 }
 
 fn fail(code: u8, message: &str) -> ExitCode {
     let _ = writeln!(stderr().lock(), "podwire: {message}");
     ExitCode::from(code)
-}
-
-/// Log lines on stderr.
-struct Stderr;
-
-impl log::Log for Stderr {
-    /// Only our own lines: at trace level some libraries print what goes through them.
-    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        metadata.target().starts_with("podwire") || metadata.level() <= log::Level::Warn
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        if self.enabled(record.metadata()) {
-            // Nobody is left to tell if stderr is closed.
-            let level = record.level().as_str().to_ascii_lowercase();
-            let _ = writeln!(stderr().lock(), "{level:5} {}", record.args());
-        }
-    }
-
-    fn flush(&self) {}
 }

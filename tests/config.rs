@@ -121,3 +121,31 @@ fn where_clusters_are_looked_for() {
     assert_wrong(&["--context=x"], &pod, "need a kubeconfig");
     assert_wrong(&["--clusters=x"], &pod, "need a kubeconfig");
 }
+
+#[test]
+fn a_port_of_operators_that_is_taken_is_named_by_its_flag() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kubeconfig-of-operators");
+    std::fs::write(&file, kubeconfig(&json!({})).to_string()).unwrap();
+    let file = file.to_str().unwrap();
+    let (listen, admin) = ("--listen=127.0.0.1:0", format!("--admin-listen={address}"));
+    let output = podwire(&[listen, "--kubeconfig", file, &admin], &[]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let words = format!("podwire: cannot listen on --admin-listen {address}: ");
+    assert!(said.starts_with(&words) && said.lines().count() == 1, "{said}");
+    assert!(output.stdout.is_empty(), "it is not ready");
+}
+
+#[test]
+fn what_is_printed_can_be_typed_again() {
+    let flags = ["--print-config", "--idle-timeout=off", "--max-head=64KiB", "--hangup=keys"];
+    let first = podwire(&flags, &[("PODWIRE_LOG_FORMAT", "json")]);
+    let text = String::from_utf8(first.stdout).unwrap();
+    for line in ["--idle-timeout=off", "--max-head=64KiB", "--hangup=keys", "--log-format=json"] {
+        assert!(text.lines().any(|it| it == line), "{line}: {text}");
+    }
+    let again: Vec<&str> = text.lines().chain(["--print-config"]).collect();
+    assert_eq!(String::from_utf8(podwire(&again, &[]).stdout).unwrap(), text);
+}

@@ -41,7 +41,7 @@ async fn start(cluster: &FakeCluster, tls: Option<TlsAcceptor>) -> SocketAddr {
     let text = cluster.kubeconfig();
     let clusters = Clusters::parse(text.as_bytes(), Path::new("."), None, &[], Own::Included);
     let config = config(&[]);
-    let listener = Listener::bind(&config).await.unwrap();
+    let listener = Listener::bind(&config.listen).await.unwrap();
     let Listener::Tcp(tcp) = &listener else { panic!("{listener:?}") };
     let address = tcp.local_addr().unwrap();
     tokio::spawn(serve(listener, tls, config, clusters.unwrap(), std::future::pending()));

@@ -1,7 +1,7 @@
 //! The value of every flag, and the small parsers from text to what it means.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -152,12 +152,33 @@ pub(super) fn auth(text: &str) -> Result<Auth, String> {
     }
 }
 
+impl fmt::Display for Auth {
+    /// As its flag takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Passthrough => "passthrough",
+            Self::Own => "own",
+        })
+    }
+}
+
 pub(super) fn hangup(text: &str) -> Result<Hangup, String> {
     match text {
         "signal" => Ok(Hangup::Signal),
         "keys" => Ok(Hangup::Keys),
         "none" => Ok(Hangup::None),
         _ => Err("must be signal, keys or none".to_owned()),
+    }
+}
+
+impl fmt::Display for Hangup {
+    /// As its flag takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Signal => "signal",
+            Self::Keys => "keys",
+            Self::None => "none",
+        })
     }
 }
 
