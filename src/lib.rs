@@ -78,7 +78,6 @@ mod relay;
 mod accept;
 mod exec;
 mod hangup;
-mod hangup;
 mod read_ahead;
 mod target;
 
