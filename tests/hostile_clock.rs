@@ -44,7 +44,7 @@ async fn start(cluster: &FakeCluster, tls: Option<TlsAcceptor>) -> SocketAddr {
     let listener = Listener::bind(&config.listen).await.unwrap();
     let Listener::Tcp(tcp) = &listener else { panic!("{listener:?}") };
     let address = tcp.local_addr().unwrap();
-    tokio::spawn(serve(listener, tls, config, clusters.unwrap(), std::future::pending()));
+    tokio::spawn(serve(listener, tls, None, config, clusters.unwrap(), std::future::pending()));
     address
 }
 
