@@ -10,8 +10,9 @@
 //!
 //! The modules in reading order: [`proto`] is what is true without a network, bytes in and bytes
 //! out; [`relay()`] is the one loop over two connections; [`accept()`] is the browser's door and
-//! [`Connector::open`] the cluster's; [`Clusters`] knows where clusters are. [`server`],
-//! [`config`] and [`listener`] are the program, which is only the library's first user.
+//! [`Connector::open`] the cluster's; [`Clusters`] knows where clusters are; [`socket`] prepares
+//! both sides' connections. [`server`], [`config`], [`listener`] and [`logging`] are the program,
+//! which is only the library's first user.
 //!
 //! # What holds
 //!
