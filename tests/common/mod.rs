@@ -7,6 +7,7 @@
 
 mod browser;
 mod http;
+mod operators;
 mod relay;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use tokio_rustls::TlsAcceptor;
 
 pub use browser::{Browser, Close, MASK, contains};
 pub use http::{Answer, KEY, exchange, upgrade};
+pub use operators::operate;
 pub use relay::{Relay, Start, folder};
 
 /// For anything that is bound to happen: machines are slow and noisy.
