@@ -13,13 +13,16 @@ use tokio::sync::{oneshot, watch};
 use crate::accept::{BrowserIo, Upgrade};
 use crate::credential::Token;
 use crate::exec::{ClusterIo, Connector};
+use crate::hangup::Farewell;
 use crate::metrics::HungUp;
 use crate::proto::ending::{Ending, Kind};
+use crate::proto::message::Place;
 use crate::proto::session::{Limits, Outcome, Process};
 use crate::registry::{Entry, Permit, State};
-use crate::relay::{Browser, Cluster, hang_up, refuse, relay};
+use crate::relay::{Again, Browser, Cluster, hang_up, refuse, relay};
 use crate::server::Shared;
-use crate::target::Target;
+use crate::shell::{self, Candidates};
+use crate::target::{Target, Verb};
 
 /// What a session is to be.
 pub(crate) struct Wish {
@@ -28,6 +31,8 @@ pub(crate) struct Wish {
     /// As it was named; none for the default one.
     pub(crate) cluster: Option<String>,
     pub(crate) target: Target,
+    /// What else to start where that is not there.
+    pub(crate) candidates: Candidates,
     pub(crate) token: Option<Token>,
     /// Where the connection comes from.
     pub(crate) remote: Arc<str>,
@@ -78,8 +83,8 @@ pub(crate) async fn session(shared: Arc<Shared>, wish: Box<Wish>, caller: Caller
     };
     let entry = Arc::clone(&account.entry);
     let mut stop = pin!(reason_to_stop(shared.stopping.clone(), &entry));
-    let cluster = match open(connector, &wish, stop.as_mut()).await {
-        Opened::Yes(cluster) => Cluster { meter: Some(Arc::clone(&entry.meter)), ..cluster },
+    let mut cluster = match open(connector, &wish, stop.as_mut()).await {
+        Opened::Yes(cluster) => cluster,
         Opened::No(ending) => {
             account.refused(&ending);
             return caller.refuse(ending, limits).await;
@@ -88,8 +93,10 @@ pub(crate) async fn session(shared: Arc<Shared>, wish: Box<Wish>, caller: Caller
             account.refused(&ending);
             // The process may run by now although nobody was told, so that is awaited.
             let forget = async {
-                if let Ok(cluster) = open.await {
-                    hang_up(cluster, Arc::clone(limits)).await;
+                if let Ok(mut cluster) = open.await {
+                    let farewell = Farewell::new(&shared.config, &wish, &mut cluster);
+                    let outcome = hang_up(cluster, Arc::clone(limits)).await;
+                    farewell.see_off(outcome).await;
                 }
             };
             tokio::join!(caller.refuse(ending, limits), forget);
@@ -97,10 +104,13 @@ pub(crate) async fn session(shared: Arc<Shared>, wish: Box<Wish>, caller: Caller
         }
     };
     account.opened(&cluster);
+    let farewell = Farewell::new(&shared.config, &wish, &mut cluster);
+    cluster.meter = Some(Arc::clone(&entry.meter));
+    cluster.again = again(*wish, &cluster.place);
     let hook = shared.config.hook;
     let stop = async {
         if let Some(hook) = hook {
-            hook(&wish.target);
+            hook(farewell.target());
         }
         stop.await
     };
@@ -109,9 +119,21 @@ pub(crate) async fn session(shared: Arc<Shared>, wish: Box<Wish>, caller: Caller
         None => hang_up(cluster, Arc::clone(limits)).await,
     };
     entry.set_state(State::HangingUp);
-    let hung_up = if outcome.left { HungUp::Keys } else { HungUp::None };
+    let (outcome, hung_up) = farewell.see_off(outcome).await;
     // The session ends here: its place is free, and what is said of it is said.
     account.over(outcome, hung_up);
+}
+
+/// How the session goes on if nothing was started. What was attached to was.
+fn again(wish: Wish, place: &Place) -> Option<Again<ClusterIo>> {
+    let Wish { connector: Some(connector), target, token, candidates, .. } = wish else {
+        return None;
+    };
+    if target.verb == Verb::Attach {
+        return None;
+    }
+    let target = Target { container: place.container.clone().or(target.container), ..target };
+    Some(shell::again(connector, target, token, candidates))
 }
 
 /// What became of the wish to open a session.

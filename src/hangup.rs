@@ -11,12 +11,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::sleep;
 
+use crate::attend::Wish;
+use crate::config::{Config, Hangup};
 use crate::credential::Token;
-use crate::exec::Connector;
+use crate::exec::{ClusterIo, Connector};
+use crate::metrics::HungUp;
 use crate::proto::ending::{Ending, Kind};
 use crate::proto::message::Dialect;
-use crate::proto::session::{Leaving, Limits};
-use crate::relay::{Browser, relay};
+use crate::proto::session::{Leaving, Limits, Outcome, Process};
+use crate::relay::{Browser, Cluster, relay};
 use crate::shell::MARK;
 use crate::target::Target;
 
@@ -28,9 +31,74 @@ const TIME: Duration = Duration::from_secs(10);
 const SOME_LEFT: u8 = 9;
 const NO_TOOL: u8 = 10;
 
+/// What is needed of a session once it is over.
+pub(crate) struct Farewell {
+    connector: Option<Connector>,
+    /// Without the command, which may be long.
+    target: Target,
+    token: Option<Token>,
+    /// Whether there are keys to be typed, and whether there is a mark to be looked for then.
+    keys: bool,
+    signal: bool,
+}
+
+impl Farewell {
+    /// Tells the cluster's end what is to become of its process, too.
+    pub(crate) fn new(config: &Config, wish: &Wish, cluster: &mut Cluster<ClusterIo>) -> Self {
+        let hangup = config.hangup;
+        let keys = hangup != Hangup::None && !cluster.attached;
+        cluster.leaving = if keys { Leaving::HangUp } else { Leaving::Nothing };
+        Self {
+            connector: wish.connector.clone(),
+            target: Target {
+                session: wish.target.session.clone(),
+                container: cluster.place.container.clone(),
+                command: Vec::new(),
+                ..Target::new(wish.target.namespace.clone(), wish.target.pod.clone())
+            },
+            token: wish.token.clone(),
+            keys,
+            signal: hangup == Hangup::Signal && wish.candidates.is_marked(),
+        }
+    }
+
+    /// Where the session was.
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Ends what the session has left behind: the second step of the hang-up, for which the
+    /// session must be over. Says what is known of the process then, and what was done.
+    pub(crate) async fn see_off(self, mut outcome: Outcome) -> (Outcome, HungUp) {
+        if !outcome.left || !self.keys {
+            return (outcome, HungUp::None);
+        }
+        let Some(connector) = self.connector.filter(|_| self.signal) else {
+            return (outcome, HungUp::Keys);
+        };
+        match signal(&connector, &self.target, self.token.as_ref()).await {
+            Signalled::Gone => {
+                if outcome.process == Process::Unknown {
+                    outcome.process = Process::Ended(None);
+                }
+                (outcome, HungUp::Signal)
+            }
+            Signalled::Left => {
+                outcome.process = Process::Unknown;
+                (outcome, HungUp::Signal)
+            }
+            Signalled::Failed(why) => {
+                let (session, kind) = (self.target.session, why.kind.facts().name);
+                log::warn!(session, kind, message = why.message.as_ref(); "hang-up failed");
+                (outcome, HungUp::Failed)
+            }
+        }
+    }
+}
+
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Signalled {
+enum Signalled {
     /// Nothing of the session runs any more.
     Gone,
     /// Something does that got the signal and ignores it, as `nohup` has it.
@@ -39,24 +107,12 @@ pub(crate) enum Signalled {
     Failed(Ending),
 }
 
-/// Sends SIGHUP to every process of the container that carries the session's id, and says whether
+/// Sends SIGHUP to every process of the target's container that carries its session's id, and says whether
 /// any is left then. Processes of another user cannot be seen.
-pub(crate) async fn signal(
-    connector: &Connector,
-    target: &Target,
-    container: Option<&str>,
-    token: Option<&Token>,
-) -> Signalled {
+async fn signal(connector: &Connector, target: &Target, token: Option<&Token>) -> Signalled {
     let command = ["sh", "-c", &script(&target.session)].map(str::to_owned).to_vec();
-    let target = Target {
-        // In the cluster's audit log it belongs to the session that it ends.
-        session: target.session.clone(),
-        container: container.map(str::to_owned),
-        command,
-        stdin: false,
-        tty: false,
-        ..Target::new(target.namespace.clone(), target.pod.clone())
-    };
+    // The id stays: in the cluster's audit log this belongs to the session that it ends.
+    let target = Target { command, stdin: false, tty: false, ..target.clone() };
     let late = || Ending::new(Kind::ClusterTimeout, "there was no answer in time");
     let run = async {
         let mut cluster = match connector.open(&target, token).await {

@@ -65,6 +65,10 @@ pub(crate) enum HungUp {
     None,
     /// Keys or the end of its input.
     Keys,
+    /// These, and then a signal to what was left of the session.
+    Signal,
+    /// These, and the signal could not be sent.
+    Failed,
 }
 
 impl HungUp {
@@ -76,6 +80,8 @@ impl HungUp {
         match self {
             Self::None => "none",
             Self::Keys => "keys",
+            Self::Signal => "signal",
+            Self::Failed => "failed",
         }
     }
 }

@@ -332,6 +332,10 @@ where
             if moved && let Some(meter) = &self.meter {
                 meter.note(&self.session.traffic());
             }
+            if self.again.is_some() && !self.session.may_be_unstarted() {
+                // What it would start is kilobytes, and the session may last for hours.
+                self.again = None;
+            }
             if let Some(outcome) = self.session.outcome() {
                 return Poll::Ready(outcome);
             }

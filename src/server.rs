@@ -67,6 +67,7 @@ pub async fn serve(
     clusters: Clusters,
     stop: impl Future<Output = ()>,
 ) {
+    let clusters = clusters.with_limits(config.open);
     let mut limits = config.limits.clone();
     limits.drain_notice = limits.drain_notice.min(config.drain_timeout / NOTICE_PART);
     let (config, limits) = (Arc::new(config), Arc::new(limits));
@@ -260,10 +261,11 @@ async fn respond(
     let (response, upgrade) = accept(request)?;
     let token = caller::token(config, request.headers())?;
     let mut wanted = wanted?.ok_or_else(no_such_address)?;
-    shell::put_shell(config, &mut wanted)?;
+    let candidates = shell::put_shell(config, &mut wanted)?;
     let connector = shared.clusters.get(wanted.cluster.as_deref()).cloned();
     let cluster = wanted.cluster;
-    let wish = Box::new(Wish { connector, cluster, target: wanted.target, token, remote });
+    let wish =
+        Box::new(Wish { connector, cluster, target: wanted.target, candidates, token, remote });
     let is_page = origin::is_browser(request.headers());
     let (answer, answered) = oneshot::channel();
     tokio::spawn(session(Arc::clone(shared), wish, Caller { upgrade, is_page, answer }));

@@ -191,6 +191,11 @@ impl Session {
         self.held.as_mut().and_then(|held| held.why.take())
     }
 
+    /// Whether it may still turn out that nothing was started.
+    pub fn may_be_unstarted(&self) -> bool {
+        self.held.is_some()
+    }
+
     /// There is another connection to the cluster, and an exec that gets everything that was
     /// typed so far. Nothing was read of it yet.
     pub fn on_another(&mut self, subprotocol: Subprotocol, now: Time) {
