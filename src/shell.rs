@@ -3,6 +3,7 @@
 //! What it must never know: sockets, frames, who asks.
 
 use std::collections::VecDeque;
+use std::path::Path;
 
 use crate::config::Config;
 use crate::credential::Token;
@@ -76,7 +77,7 @@ pub(crate) fn put_shell(config: &Config, wanted: &mut Wanted) -> Result<Candidat
 
 /// There is no `/proc` there to find a mark in, and no `sh` to set one.
 fn is_windows(shell: &str) -> bool {
-    shell.ends_with(".exe")
+    Path::new(shell).extension().is_some_and(|it| it.eq_ignore_ascii_case("exe"))
 }
 
 /// A command that sets what a session's shell needs and becomes something. The session's id and

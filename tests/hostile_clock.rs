@@ -1,8 +1,8 @@
 //! Peers that take their time: each step has a deadline, and passing it has a clear ending.
 //!
 //! Here the server runs inside the test, because its clock is stopped once the peer is silent: it
-//! jumps from one timer to the next as soon as nothing else happens. Not here, because there is
-//! nothing to test yet: keepalive, idle sessions, the longest session.
+//! jumps from one timer to the next as soon as nothing else happens. Keepalive, idle sessions and the
+//! longest session are in `session_timers.rs` and `keepalive.rs`.
 
 // A test ends at the first thing that is not as expected; that is what these are for.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
@@ -40,7 +40,8 @@ fn config(flags: &[&str]) -> Config {
 async fn start(cluster: &FakeCluster, tls: Option<TlsAcceptor>) -> SocketAddr {
     let text = cluster.kubeconfig();
     let clusters = Clusters::parse(text.as_bytes(), Path::new("."), None, &[], Own::Included);
-    let config = config(&[]);
+    // A clock that jumps is faster than any pong.
+    let config = config(&["--dead-after", "1h"]);
     let listener = Listener::bind(&config.listen).await.unwrap();
     let Listener::Tcp(tcp) = &listener else { panic!("{listener:?}") };
     let address = tcp.local_addr().unwrap();

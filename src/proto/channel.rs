@@ -85,6 +85,7 @@ impl Size {
     }
 
     /// A size that is not this one, by one.
+    #[must_use]
     pub fn other(self) -> Self {
         let other = |side: u16| if side == u16::MAX { side - 1 } else { side + 1 };
         Self { cols: other(self.cols), rows: other(self.rows) }

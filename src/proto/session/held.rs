@@ -24,8 +24,8 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn new(now: Time) -> Box<Self> {
-        Box::new(Self { until: now.saturating_add(HOLD), ..Self::default() })
+    pub(super) fn new(now: Time) -> Self {
+        Self { until: now.saturating_add(HOLD), ..Self::default() }
     }
 
     /// The next exec begins.

@@ -75,7 +75,7 @@ impl Session {
         };
         let cluster = cluster::Leg::new(exec, options.mask_seed, &options.limits, Time::ZERO);
         let mut session = Self::of(options.dialect, cluster, options.limits);
-        session.held = options.again.then(|| Held::new(Time::ZERO));
+        session.held = options.again.then(|| Box::new(Held::new(Time::ZERO)));
         session.browser.tell(&ToBrowser::Ready(&options.place));
         if let Some(size) = options.size {
             // What was drawn before somebody attached is drawn again for a size that is new, so it

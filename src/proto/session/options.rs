@@ -120,12 +120,12 @@ impl Default for Limits {
             slow_browser: Duration::from_mins(5),
             browser_ping: Duration::from_secs(20),
             cluster_ping: Duration::from_secs(10),
-            dead_after: Duration::from_secs(60),
-            size_keepalive: Some(Duration::from_secs(60)),
+            dead_after: Duration::from_mins(1),
+            size_keepalive: Some(Duration::from_mins(1)),
             data_keepalive: Duration::from_hours(1),
             idle_timeout: Some(Duration::from_mins(30)),
             max_session: Some(Duration::from_hours(12)),
-            warning: Duration::from_secs(60),
+            warning: Duration::from_mins(1),
             drain_notice: Duration::from_secs(5),
         }
     }
