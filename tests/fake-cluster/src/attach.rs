@@ -113,23 +113,22 @@ impl Main {
         self.exit_code.send_replace(Some(code));
     }
 
-    /// The input of one attachment.
-    pub(crate) fn stdin(&self) -> Inlet {
+    /// Lets a peer hear what is said from now on, and gives it its input.
+    pub(crate) fn join(&self, plan: &Plan, link: &Arc<Link>) -> Inlet {
+        let (stdout, stderr) = (plan.stdout, plan.stderr);
+        self.attached().push(Attached { link: Arc::clone(link), stdout, stderr });
         self.stdin.clone()
     }
 
-    /// Attaches until the process ends or `left` says that the peer does not want more.
-    pub(crate) async fn attach(
+    /// Stays with a peer that has joined until the process ends, or `left` says that the peer
+    /// wants no more.
+    pub(crate) async fn attend(
         &self,
-        plan: &Plan,
         left: oneshot::Receiver<()>,
         sizes: mpsc::UnboundedReceiver<Size>,
         ears: &Ears,
     ) -> Outcome {
         ears.session.note(|facts| facts.pid = Some(self.pid));
-        let link = Arc::clone(&ears.link);
-        let seat = Attached { link, stdout: plan.stdout, stderr: plan.stderr };
-        self.attached().push(seat);
         let resizing = async {
             if let Some(terminal) = &self.terminal {
                 let up = Notify::new();
@@ -147,7 +146,7 @@ impl Main {
             _ = left => {}
             () = resizing => {}
         }
-        self.attached().retain(|seat| !Arc::ptr_eq(&seat.link, &ears.link));
+        self.attached().retain(|peer| !Arc::ptr_eq(&peer.link, &ears.link));
         // There is no exit code here, for whatever reason it ended.
         Outcome::Exit(0)
     }

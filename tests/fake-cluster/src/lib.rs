@@ -4,7 +4,12 @@
 //! recordings lie in `tests/recordings`, the proof in this crate's tests), down to the habits of
 //! `golang.org/x/net/websocket`: frames are not joined, one blocked write blocks every read, and
 //! processes outlive their sessions. Its shells are real processes of the host, in real
-//! terminals.
+//! terminals, with the programs that an [`Image`] has. A container's main process, which everybody
+//! who attaches shares, says each line again.
+//!
+//! What is another cluster's habit, or goes wrong with one, is a switch of [`Behaviour`]; what no
+//! cluster should do is a [`Script`], some of which have names in [`misbehaviour`]. A [`Cable`]
+//! stands for a slow or dead line in front of it, or in front of anything else.
 //!
 //! It knows nothing of Podwire. The peer is called the peer, or the relay.
 //!

@@ -74,7 +74,7 @@ pub(crate) async fn run(cluster: &Arc<Cluster>, start: Start, socket: Socket, ea
     let (inlet, outlet) = stdin::queue(behaviour.stdin_room());
     let (seat, left) = oneshot::channel();
     let (inlet, seat) = match &work {
-        Ok(Work::Attach(main)) => (main.stdin(), Some(seat)),
+        Ok(Work::Attach(main)) => (main.join(&plan, &link), Some(seat)),
         _ => (inlet, None),
     };
     let (sizes, taken) = mpsc::unbounded_channel();
@@ -109,7 +109,7 @@ pub(crate) async fn run(cluster: &Arc<Cluster>, start: Start, socket: Socket, ea
                 let hangs = behaviour.unread_stdin_hangs;
                 output::run(plan, container, outlet, taken, ears, hangs).await
             }
-            Ok(Work::Attach(main)) => main.attach(&plan, left, taken, &ears).await,
+            Ok(Work::Attach(main)) => main.attend(left, taken, &ears).await,
             Err(text) => Outcome::Internal(text),
         }
     });

@@ -63,16 +63,41 @@ pub async fn exec(cluster: &FakeCluster, script: &str, flags: &str) -> Peer {
 }
 
 pub async fn exec_words(cluster: &FakeCluster, words: &str, flags: &str) -> (Peer, String) {
+    stream(cluster, "admin", &format!("exec?{words}container=main&{flags}"), V5).await
+}
+
+/// Asks for a command in `main` over any subprotocol. It must be a 101.
+pub async fn command(cluster: &FakeCluster, words: &[&str], flags: &str, protocol: &str) -> Peer {
+    let words: Vec<String> = words.iter().map(|word| format!("command={}", encode(word))).collect();
+    let what = format!("exec?{}&container=main&{flags}", words.join("&"));
+    let (peer, status) = stream(cluster, "admin", &what, protocol).await;
+    assert_eq!(status, "HTTP/1.1 101 Switching Protocols");
+    peer
+}
+
+/// Asks for a stream of pod `shell` and reads the response head.
+pub async fn stream(
+    cluster: &FakeCluster,
+    user: &str,
+    what: &str,
+    protocol: &str,
+) -> (Peer, String) {
+    let mut peer = Peer::connect(cluster).await;
+    let token = cluster.token(user);
     let head = format!(
-        "GET /api/v1/namespaces/demo/pods/shell/exec?{words}container=main&{flags} HTTP/1.1\r\n\
-         Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-         Sec-WebSocket-Protocol: v5.channel.k8s.io"
+        "GET /api/v1/namespaces/demo/pods/shell/{what} HTTP/1.1\r\nHost: x\r\n\
+         Authorization: Bearer {token}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         Sec-WebSocket-Protocol: {protocol}\r\n\r\n"
     );
-    let mut peer = request(cluster, &head).await;
+    peer.send(head.as_bytes()).await;
     let (status, _) = soon("the response", peer.head()).await;
     (peer, status)
 }
+
+pub const V5: &str = "v5.channel.k8s.io";
+pub const V4: &str = "v4.channel.k8s.io";
+pub const V1: &str = "channel.k8s.io";
 
 pub const PIPES: &str = "stdin=true&stdout=true&stderr=true";
 pub const TTY: &str = "stdin=true&stdout=true&tty=true";
@@ -82,6 +107,11 @@ pub async fn stdin(peer: &mut Peer, frames: usize) {
     for _ in 0..frames {
         peer.frame(2, true, true, &payload).await;
     }
+}
+
+/// Types on channel 0.
+pub async fn typed(peer: &mut Peer, text: &str) {
+    peer.frame(2, true, true, format!("\0{text}").as_bytes()).await;
 }
 
 pub async fn says(peer: &mut Peer, text: &str) {
@@ -103,4 +133,20 @@ pub fn status(peer: &Peer) -> String {
 pub fn is_alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
+}
+
+/// Waits until this holds, for what nobody tells of.
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let polled = async {
+        while !holds() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(what, polled).await;
+}
+
+/// The code of the Close frame, if there was one.
+pub fn close_code(peer: &Peer) -> Option<u16> {
+    let close = peer.frames.iter().find(|frame| frame.opcode == 8)?;
+    Some(u16::from_be_bytes(*close.payload.first_chunk()?))
 }

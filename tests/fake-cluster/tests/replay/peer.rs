@@ -73,31 +73,22 @@ impl Peer {
     }
 
     pub async fn send(&mut self, bytes: &[u8]) {
-        self.tls.write_all(bytes).await.unwrap();
-        self.tls.flush().await.unwrap();
+        self.try_send(bytes).await.unwrap();
+    }
+
+    async fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.tls.write_all(bytes).await?;
+        self.tls.flush().await
     }
 
     /// Sends a frame, masked unless the recording's client did not mask it.
     pub async fn frame(&mut self, opcode: u8, fin: bool, masked: bool, payload: &[u8]) {
-        let mut bytes = vec![opcode | if fin { 0x80 } else { 0 }];
-        let bit = if masked { 0x80 } else { 0 };
-        match payload.len() {
-            short @ 0..126 => bytes.push(bit | u8::try_from(short).unwrap()),
-            middle @ 126..65536 => {
-                bytes.push(bit | 0x7e);
-                bytes.extend(u16::try_from(middle).unwrap().to_be_bytes());
-            }
-            long => {
-                bytes.push(bit | 0x7f);
-                bytes.extend((long as u64).to_be_bytes());
-            }
-        }
-        let key = if masked { [0x37, 0xfa, 0x21, 0x3d] } else { [0; 4] };
-        if masked {
-            bytes.extend(key);
-        }
-        bytes.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
-        self.send(&bytes).await;
+        self.send(&frame(opcode, fin, masked, payload)).await;
+    }
+
+    /// Sends a masked frame to a server that may be gone.
+    pub async fn try_frame(&mut self, opcode: u8, payload: &[u8]) -> std::io::Result<()> {
+        self.try_send(&frame(opcode, true, true, payload)).await
     }
 
     /// Reads a response head: its first line and its headers.
@@ -195,4 +186,26 @@ impl Peer {
         let (fin, masked) = (first & 0x80 != 0, second & 0x80 != 0);
         Some(Frame { opcode: first & 0x7f, fin, masked, payload })
     }
+}
+
+fn frame(opcode: u8, fin: bool, masked: bool, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![opcode | if fin { 0x80 } else { 0 }];
+    let bit = if masked { 0x80 } else { 0 };
+    match payload.len() {
+        short @ 0..126 => bytes.push(bit | u8::try_from(short).unwrap()),
+        middle @ 126..65536 => {
+            bytes.push(bit | 0x7e);
+            bytes.extend(u16::try_from(middle).unwrap().to_be_bytes());
+        }
+        long => {
+            bytes.push(bit | 0x7f);
+            bytes.extend((long as u64).to_be_bytes());
+        }
+    }
+    let key = if masked { [0x37, 0xfa, 0x21, 0x3d] } else { [0; 4] };
+    if masked {
+        bytes.extend(key);
+    }
+    bytes.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
+    bytes
 }
