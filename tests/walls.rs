@@ -91,7 +91,7 @@ fn the_protocol_knows_nothing_that_waits_or_tells_the_time() {
 fn the_peers_are_called_browser_and_cluster() {
     let others = ["client", "server", "upstream", "downstream"];
     assert_unheard_of("src/proto", &others);
-    assert_unheard_of("src/relay.rs", &others);
+    assert_unheard_of("src/relay", &others);
 }
 
 #[test]
