@@ -15,6 +15,7 @@ pub(crate) enum Told {
     /// Terminal text of the dialect that has nothing else.
     Text(String),
     Json(Value),
+    Ping,
     Pong(Vec<u8>),
     Close(u16, String),
 }
@@ -26,6 +27,9 @@ pub(crate) enum Sent {
     Size(u64, u64),
     /// `FF 00`.
     CloseInput,
+    /// A message without even a channel.
+    Empty,
+    Ping(Vec<u8>),
     Pong(Vec<u8>),
     Close(Option<u16>),
 }
@@ -116,6 +120,10 @@ impl BrowserReader {
                     let (code, reason) = close(&payload).unwrap();
                     Told::Close(code, reason)
                 }
+                (9, _) => {
+                    assert!(payload.is_empty(), "nothing to be said with it");
+                    Told::Ping
+                }
                 (10, _) => Told::Pong(payload),
                 (opcode, _) => panic!("opcode {opcode} for a browser"),
             };
@@ -189,6 +197,8 @@ impl ClusterReader {
                     Sent::Size(side("Width"), side("Height"))
                 }
                 (2, [255, 0]) => Sent::CloseInput,
+                (2, []) => Sent::Empty,
+                (9, payload) => Sent::Ping(payload.to_vec()),
                 (8, payload) => Sent::Close(close(payload).map(|(code, _)| code)),
                 (10, payload) => Sent::Pong(payload.to_vec()),
                 other => panic!("for a cluster: {other:?}"),

@@ -238,13 +238,6 @@ impl Leg {
         }
     }
 
-    /// Asks whether the cluster is there, in its order among the input.
-    pub(super) fn ping(&mut self) {
-        self.pings = self.pings.wrapping_add(1);
-        let number = self.pings.to_be_bytes();
-        self.append(Opcode::Ping, &number);
-    }
-
     /// The size that is said again to keep the connection alive, and after how long. It crosses to
     /// the kubelet, whose connection pings do not reach (kubernetes#128314), and changes nothing:
     /// Linux tells a program only of a size that is new.
@@ -258,14 +251,21 @@ impl Leg {
         self.data_at.saturating_add(after)
     }
 
-    /// Sends that data: the newest size, or else an empty message, which servers ignore (recorded).
+    /// Does what is due to keep the connection alive and to know that it is: a ping, and data,
+    /// which is the newest size or else an empty message, which servers ignore (recorded). Where
+    /// bytes wait already, more of them would help nobody.
     pub(super) fn keep_alive(&mut self, limits: &Limits, now: Time) {
+        let is_clear = self.is_clear();
+        if self.pulse.ping_due(limits.cluster_ping, now) && is_clear {
+            self.pings = self.pings.wrapping_add(1);
+            let number = self.pings.to_be_bytes();
+            self.append(Opcode::Ping, &number);
+        }
         if now < self.data_due(limits) {
             return;
         }
         self.data_at = now;
-        // Bytes that wait are data, and more of them would help nobody.
-        if !self.is_clear() {
+        if !is_clear {
             return;
         }
         match self.size_again(limits) {

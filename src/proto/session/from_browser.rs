@@ -78,8 +78,8 @@ impl Session {
             if self.cluster.state == cluster::State::Unstarted {
                 // Only here; and the browser is not read when it is much.
                 held.input.extend_from_slice(bytes);
-            } else {
-                held.push(bytes, self.limits.outbox, now);
+            } else if !held.push(bytes, self.limits.outbox, now) {
+                self.held = None;
             }
         }
         self.cluster.input(bytes, now);

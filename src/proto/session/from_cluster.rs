@@ -86,12 +86,7 @@ impl Session {
             Status::Exited(126 | 127) => self.cluster.exec.tty || nothing_sent,
             _ => false,
         };
-        no_start && self.may_try_another()
-    }
-
-    /// Whether another exec would get everything that this one got.
-    fn may_try_another(&self) -> bool {
-        self.held.as_ref().is_some_and(|held| !held.is_lost())
+        no_start && self.may_be_unstarted()
     }
 
     fn try_another(&mut self, why: Ending) {
@@ -120,7 +115,7 @@ impl Session {
         // On v1 what was not started is told in words like what failed.
         let is_told = self.cluster.exec.subprotocol == Subprotocol::V1
             && !matches!(ending.kind, Kind::Exit | Kind::ClusterLost);
-        if is_told && self.ending.is_none() && self.may_try_another() {
+        if is_told && self.ending.is_none() && self.may_be_unstarted() {
             self.try_another(ending);
             return;
         }

@@ -19,8 +19,6 @@ pub(super) struct Held {
     pub(super) why: Option<Ending>,
     /// When the copy is given up.
     until: Time,
-    /// Set when something was typed of which there is no copy: another exec would miss it.
-    is_lost: bool,
 }
 
 impl Held {
@@ -33,26 +31,18 @@ impl Held {
         self.until = now.saturating_add(HOLD);
     }
 
-    /// When [`Held::give_up`] is to be called; never while there is nothing to give up.
+    /// When the copy is given up; never while there is nothing in it.
     pub(super) fn until(&self) -> Option<Time> {
-        (!self.input.is_empty() && !self.is_lost).then_some(self.until)
+        (!self.input.is_empty()).then_some(self.until)
     }
 
-    pub(super) fn give_up(&mut self) {
-        self.is_lost = true;
-        self.input = Vec::new();
-    }
-
-    /// Takes a copy of what is sent, unless it would become more than `max` or it is late.
-    pub(super) fn push(&mut self, bytes: &[u8], max: usize, now: Time) {
-        if self.is_lost || now >= self.until || self.input.len() + bytes.len() > max {
-            self.give_up();
-        } else {
+    /// Takes a copy of what is sent. Not if it would become more than `max`, nor late: then
+    /// another exec would miss something.
+    pub(super) fn push(&mut self, bytes: &[u8], max: usize, now: Time) -> bool {
+        let fits = now < self.until && self.input.len() + bytes.len() <= max;
+        if fits {
             self.input.extend_from_slice(bytes);
         }
-    }
-
-    pub(super) fn is_lost(&self) -> bool {
-        self.is_lost
+        fits
     }
 }

@@ -136,11 +136,6 @@ impl Session {
                     return;
                 }
                 self.cluster.keep_alive(&self.limits, now);
-                if self.cluster.pulse.ping_due(self.limits.cluster_ping, now)
-                    && self.cluster.is_clear()
-                {
-                    self.cluster.ping();
-                }
             }
             cluster::State::StatusSeen { until } if until <= now => {
                 if self.wants_cluster() {
