@@ -1,5 +1,5 @@
-//! One exec after its 101: a read loop that does everything in turn, as the kubelet's does, and
-//! beside it the process with its output.
+//! One exec or attachment after its 101: a read loop that does everything in turn, as the
+//! kubelet's does, and beside it the process with its output.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -125,25 +125,7 @@ pub(crate) async fn run(cluster: &Arc<Cluster>, start: Start, socket: Socket, ea
         () = link.leg.over() => End::LegGone,
         () = finish => return,
     };
-    reader.inlet = None;
-    reader.seat = None;
-    match end {
-        End::Over | End::TooLarge => link.close(1000).await,
-        End::Unmasked => {
-            link.send(&frame(opcode::CLOSE, &1002_u16.to_be_bytes())).await;
-            link.close(1000).await;
-        }
-        End::LegGone if mode == Mode::ApiServer && protocol == V5 => {
-            link.data(STATUS, status::success().as_bytes()).await;
-            link.close(1000).await;
-        }
-        End::Silent | End::LegGone => link.end().await,
-    }
-    if let (End::TooLarge, Mode::Kubelet) = (end, mode) {
-        // The API server in between takes what is still coming, so the Close gets through
-        // (recording `stdin_frame_32MiB`); without one the kernel resets (`…apiserver-mode`).
-        reader.frames.drain().await;
-    }
+    reader.end(end, mode).await;
 }
 
 /// Waits until the runtime gets round to the exec.
@@ -203,6 +185,31 @@ impl ReadLoop {
                 _ if self.message(payload).await => self.link.data.moves(),
                 _ => return End::Over,
             }
+        }
+    }
+
+    /// What is still said to a peer whose process has not ended.
+    async fn end(&mut self, end: End, mode: Mode) {
+        self.inlet = None;
+        self.seat = None;
+        match end {
+            End::Over | End::TooLarge => self.link.close(1000).await,
+            End::Unmasked => {
+                self.link.send(&frame(opcode::CLOSE, &1002_u16.to_be_bytes())).await;
+                self.link.close(1000).await;
+            }
+            // Only v5 has half-closes, and only there somebody is left to speak.
+            End::LegGone if mode == Mode::ApiServer && self.half_closes => {
+                self.link.data(STATUS, status::success().as_bytes()).await;
+                self.link.close(1000).await;
+            }
+            End::Silent | End::LegGone => self.link.end().await,
+        }
+        if let (End::TooLarge, Mode::Kubelet) = (end, mode) {
+            // The API server in between takes what is still coming, so the Close gets through
+            // (recording `stdin_frame_32MiB`); without one the kernel resets
+            // (`…apiserver-mode`).
+            self.frames.drain().await;
         }
     }
 
