@@ -272,7 +272,8 @@ fn resources() -> Value {
 
 fn pod_object(name: &str, pod: &Pod, behaviour: &Behaviour) -> Value {
     let container = |name: &&str| {
-        json!({"name": name, "stdin": true, "tty": has_terminal(name), "image": "debian:12", "command": ["sleep", "infinity"],
+        json!({"name": name, "stdin": true, "tty": has_terminal(name),
+            "image": "debian:12", "command": ["sleep", "infinity"],
             "env": [{"name": "PASSWORD", "value": SECRET}],
             "volumeMounts": [{"name": SECRET, "mountPath": "/secret"}],
             "resources": {}, "imagePullPolicy": "IfNotPresent"})

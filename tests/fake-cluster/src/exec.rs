@@ -259,8 +259,8 @@ impl Exec<'_> {
         let words: Vec<String> = commands.chain(flags).collect();
         let Place { namespace, name, subresource } = &self.place;
         format!(
-            "error sending request: Post \"https://localhost:10250/{subresource}/{namespace}/{name}/\
-             {container}?{}\": dial tcp 127.0.0.1:10250: connect: connection refused",
+            "error sending request: Post \"https://localhost:10250/{subresource}/{namespace}/\
+             {name}/{container}?{}\": dial tcp 127.0.0.1:10250: connect: connection refused",
             words.join("&")
         )
     }
