@@ -97,8 +97,10 @@ pub(crate) fn again(
 ) -> Again<ClusterIo> {
     let mut offer = Subprotocol::OFFER;
     Box::new(move |why| {
+        let mut first_reason = None;
         if offer == Subprotocol::OFFER && is_about_v5(&why) {
             offer = Subprotocol::V4.name();
+            first_reason = Some(why);
         } else if candidates.shells.is_empty() || !is_missing(&why) {
             return Err(why);
         } else {
@@ -108,8 +110,11 @@ pub(crate) fn again(
                 .ok_or_else(|| no_shell(&target, &candidates.shells))?;
         }
         let (connector, target, token) = (connector.clone(), target.clone(), token.clone());
-        let opening: Opening<ClusterIo> =
-            Box::pin(async move { connector.open_offering(offer, &target, token.as_ref()).await });
+        let opening: Opening<ClusterIo> = Box::pin(async move {
+            let opened = connector.open_offering(offer, &target, token.as_ref()).await;
+            // Where v4 is no way either, what v5 said is nearer to the reason.
+            opened.map_err(|ending| first_reason.unwrap_or(ending))
+        });
         Ok(opening)
     })
 }
