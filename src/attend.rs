@@ -3,7 +3,7 @@
 //! It begins when a request was found in order, before there is an answer, and ends when nothing
 //! of the session is left. What it must never know: addresses, rules, frames.
 
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +70,44 @@ impl Caller {
 /// start: whenever the browser leaves, a process that was started by then is hung up and not
 /// forgotten.
 pub(crate) async fn session(shared: Arc<Shared>, wish: Box<Wish>, caller: Caller) {
+    let limits = Arc::clone(&shared.limits);
+    // What comes before and after is boxed: a task is as large as the largest of its steps, and
+    // most of its life is spent in the relay.
+    let Some(begun) = Box::pin(begin(Arc::clone(&shared), wish, caller)).await else { return };
+    let Begun { account, farewell, browser, cluster } = begun;
+    let entry = Arc::clone(&account.entry);
+    let hook = shared.config.hook;
+    let stop = Box::pin(async {
+        if let Some(hook) = hook {
+            hook(farewell.target());
+        }
+        reason_to_stop(shared.stopping.clone(), &entry).await
+    });
+    let outcome = match browser {
+        Some(browser) => relay(browser, cluster, limits, stop).await,
+        None => {
+            drop(stop);
+            Box::pin(hang_up(cluster, limits)).await
+        }
+    };
+    entry.set_state(State::HangingUp);
+    let (outcome, hung_up) = Box::pin(farewell.see_off(outcome)).await;
+    // The session ends here: its place is free, and what is said of it is said.
+    account.over(outcome, hung_up);
+}
+
+/// A session whose process runs, as far as anybody knows.
+struct Begun {
+    account: Account,
+    farewell: Box<Farewell>,
+    /// None if it left before there was an answer.
+    browser: Option<Browser<BrowserIo>>,
+    cluster: Cluster<ClusterIo>,
+}
+
+/// Opens the cluster's side and answers the browser. Nothing if there is no session, which is
+/// said and counted then.
+async fn begin(shared: Arc<Shared>, wish: Box<Wish>, caller: Caller) -> Option<Begun> {
     let limits = &shared.limits;
     // The session begins here: it has a place among the others from now on, and whatever becomes
     // of this task, its account gives the place back, counts it and logs how it ended.
@@ -78,16 +116,18 @@ pub(crate) async fn session(shared: Arc<Shared>, wish: Box<Wish>, caller: Caller
         Ok(connector) => connector,
         Err(ending) => {
             account.refused(&ending);
-            return caller.refuse(ending, limits).await;
+            caller.refuse(ending, limits).await;
+            return None;
         }
     };
     let entry = Arc::clone(&account.entry);
-    let mut stop = pin!(reason_to_stop(shared.stopping.clone(), &entry));
-    let mut cluster = match open(connector, &wish, stop.as_mut()).await {
+    let stop = reason_to_stop(shared.stopping.clone(), &entry);
+    let mut cluster = match open(connector, &wish, stop).await {
         Opened::Yes(cluster) => cluster,
         Opened::No(ending) => {
             account.refused(&ending);
-            return caller.refuse(ending, limits).await;
+            caller.refuse(ending, limits).await;
+            return None;
         }
         Opened::Stopped(ending, open) => {
             account.refused(&ending);
@@ -100,28 +140,14 @@ pub(crate) async fn session(shared: Arc<Shared>, wish: Box<Wish>, caller: Caller
                 }
             };
             tokio::join!(caller.refuse(ending, limits), forget);
-            return;
+            return None;
         }
     };
     account.opened(&cluster);
-    let farewell = Farewell::new(&shared.config, &wish, &mut cluster);
+    let farewell = Box::new(Farewell::new(&shared.config, &wish, &mut cluster));
     cluster.meter = Some(Arc::clone(&entry.meter));
     cluster.again = again(*wish, &cluster.place);
-    let hook = shared.config.hook;
-    let stop = async {
-        if let Some(hook) = hook {
-            hook(farewell.target());
-        }
-        stop.await
-    };
-    let outcome = match caller.browser().await {
-        Some(browser) => relay(browser, cluster, Arc::clone(limits), stop).await,
-        None => hang_up(cluster, Arc::clone(limits)).await,
-    };
-    entry.set_state(State::HangingUp);
-    let (outcome, hung_up) = farewell.see_off(outcome).await;
-    // The session ends here: its place is free, and what is said of it is said.
-    account.over(outcome, hung_up);
+    Some(Begun { account, farewell, browser: caller.browser().await, cluster })
 }
 
 /// How the session goes on if nothing was started. What was attached to was.
@@ -310,4 +336,20 @@ fn level(kind: Kind) -> Level {
 
 fn whole_ms(time: Duration) -> Duration {
     Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, C, F: Future>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// A thousand idle sessions are a thousand of these.
+    #[test]
+    fn the_task_of_a_session_is_small() {
+        let size = size_of_future(session);
+        assert!(size <= 2304, "{size} bytes");
+    }
 }
