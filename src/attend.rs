@@ -83,12 +83,11 @@ pub(crate) async fn session(shared: Arc<Shared>, wish: Box<Wish>, caller: Caller
         }
         reason_to_stop(shared.stopping.clone(), &entry).await
     });
-    let outcome = match browser {
-        Some(browser) => relay(browser, cluster, limits, stop).await,
-        None => {
-            drop(stop);
-            Box::pin(hang_up(cluster, limits)).await
-        }
+    let outcome = if let Some(browser) = browser {
+        relay(browser, cluster, limits, stop).await
+    } else {
+        drop(stop);
+        Box::pin(hang_up(cluster, limits)).await
     };
     entry.set_state(State::HangingUp);
     let (outcome, hung_up) = Box::pin(farewell.see_off(outcome)).await;
