@@ -222,23 +222,17 @@ async fn sessions_need_the_token_off_loopback() {
     let file = folder().join("token");
     std::fs::write(&file, "right-token\n").unwrap();
     let file = file.to_str().unwrap();
-    let token = ["--admin-token-file", file];
-    let anywhere = ["--admin-listen", "0.0.0.0:0"];
-    let rows: [(&[&[&str]], &[&str], bool); 4] = [
-        // Flags, then which callers see the list: nobody, who has none or another, who has it.
-        (&[&anywhere], &[], false),
-        (&[&anywhere, &token], &["right-token"], true),
-        (&[ADMIN, &token], &["right-token"], true),
-        (&[ADMIN], &["", "wrong-token", "right-token"], false),
-    ];
-    for (flags, may, has_token) in rows {
-        let relay = Start::flags(&flags.concat()).before(&cluster).await;
+    let rows = [("0.0.0.0:0", false), ("0.0.0.0:0", true), ("127.0.0.1:0", true)];
+    for (listen, has_token) in rows {
+        let token = ["--admin-token-file", file];
+        let flags = ["--admin-listen", listen];
+        let flags = if has_token { [flags, token].concat() } else { flags.to_vec() };
+        let relay = Start::flags(&flags).before(&cluster).await;
         let mut addr = relay.admin().await;
         addr.set_ip([127, 0, 0, 1].into());
-        let off_loopback = flags[0] == anywhere;
         // Health and numbers are for everybody, under any name where probes come from outside.
         for path in ["/livez", "/readyz", "/metrics"] {
-            let host = if off_loopback { "10.1.2.3:9090" } else { "localhost" };
+            let host = if listen.starts_with("0.") { "10.1.2.3:9090" } else { "localhost" };
             let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
             let (answer, ..) = common::exchange(addr, request.as_bytes()).await.unwrap();
             assert_eq!(answer.status, 200, "{flags:?} {path}");
@@ -248,7 +242,7 @@ async fn sessions_need_the_token_off_loopback() {
                 "" => String::new(),
                 token => format!("Authorization: Bearer {token}\r\n"),
             };
-            let sees = may.contains(&brought) || (!off_loopback && !has_token);
+            let sees = has_token && brought == "right-token";
             for (method, path, status) in [
                 ("GET", "/sessions", 200),
                 ("POST", "/sessions", 405),

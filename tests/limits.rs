@@ -19,8 +19,9 @@ async fn echoes(page: &mut Browser, text: &str) {
 
 /// Asserts that there is room for no more, for callers and for pages.
 async fn assert_full(relay: &Relay, target: &str, headers: &[(&'static str, &str)], words: &str) {
-    let lines: String =
-        headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let lines = headers
+        .iter()
+        .fold(String::new(), |lines, (name, value)| lines + &format!("{name}: {value}\r\n"));
     let answer = relay.ask(target, &lines).await;
     answer.assert_refusal(503, "limit", words);
     assert!(answer.header("retry-after").is_some_and(|it| it.parse::<u32>().is_ok()), "{answer:?}");
