@@ -205,7 +205,7 @@ where
     let http = http(&shared.config.head);
     let service = service_fn(move |request| {
         let (shared, remote) = (Arc::clone(&shared), Arc::clone(&remote));
-        async move { Ok::<_, Infallible>(answer(&shared, remote, request).await) }
+        async move { Ok::<_, Infallible>(answer(&shared, &remote, request).await) }
     });
     let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut connection = std::pin::pin!(connection);
@@ -219,19 +219,24 @@ where
 /// One request, one response. Never an error of its own making: what cannot be done is a refusal.
 async fn answer(
     shared: &Arc<Shared>,
-    remote: Arc<str>,
+    remote: &Arc<str>,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
     respond(shared, remote, &mut request).await.unwrap_or_else(|refusal| {
         shared.metrics.rejected(refusal.ending.kind, Some(refusal.status.as_u16()));
-        log::debug!("refused: {}", refusal.ending);
+        let Ending { kind, message, .. } = &refusal.ending;
+        log::debug!(
+            remote = &**remote, kind = kind.facts().name, status = refusal.status.as_u16(),
+            message = message.as_ref();
+            "request refused"
+        );
         refusal.into_response()
     })
 }
 
 async fn respond(
     shared: &Arc<Shared>,
-    remote: Arc<str>,
+    remote: &Arc<str>,
     request: &mut Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
     let config = &shared.config;
@@ -264,8 +269,9 @@ async fn respond(
     let candidates = shell::put_shell(config, &mut wanted)?;
     let connector = shared.clusters.get(wanted.cluster.as_deref()).cloned();
     let cluster = wanted.cluster;
-    let wish =
-        Box::new(Wish { connector, cluster, target: wanted.target, candidates, token, remote });
+    let remote = Arc::clone(remote);
+    let target = wanted.target;
+    let wish = Box::new(Wish { connector, cluster, target, candidates, token, remote });
     let is_page = origin::is_browser(request.headers());
     let (answer, answered) = oneshot::channel();
     tokio::spawn(session(Arc::clone(shared), wish, Caller { upgrade, is_page, answer }));

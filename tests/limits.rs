@@ -5,9 +5,11 @@
 
 mod common;
 
-use common::{Browser, Relay, Start, cluster, pipes, session, short, terminal, within};
+use common::{Browser, Relay, Start, cluster, folder, pipes, session, short, terminal, within};
 use fake_cluster::wire::{self, opcode};
 use fake_cluster::{Behaviour, Gate, Script, Step, Upgrade};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const ADMIN: &[&str] = &["--admin-listen", "127.0.0.1:0"];
 const REJECTED: &str = "podwire_rejected_total{reason=\"limit\"}";
@@ -214,4 +216,44 @@ async fn there_is_room_again_after_every_kind_of_ending() {
     relay.until_logged("session end", 11).await;
     assert_eq!(relay.logged("session start"), 11);
     relay.until_metric("podwire_sessions_active", 0.0).await;
+}
+
+/// Slow heads, long ones and those of many fields, and TLS that is never spoken.
+#[tokio::test]
+async fn a_head_has_the_limits_that_were_set() {
+    let cluster = cluster(Behaviour::default()).await;
+    let (_, certified) = common::tls();
+    let folder = folder();
+    let [cert, key] = ["cert", "key"].map(|name| folder.join(name).display().to_string());
+    std::fs::write(&cert, certified.cert.pem()).unwrap();
+    std::fs::write(&key, certified.signing_key.serialize_pem()).unwrap();
+    let flags = ["--head-timeout", "1s", "--max-head", "8KiB", "--max-fields", "10"];
+    let relay = Start::flags(&flags).and(ADMIN).before(&cluster).await;
+    let secure = Start::flags(&flags).and(&["--tls-cert", &cert, "--tls-key", &key]);
+    let secure = secure.before(&cluster).await;
+    let before = [relay.descriptors(), secure.descriptors()];
+    // A hundred that never finish, at both doors and at the operators'.
+    let mut slow = Vec::new();
+    for addr in [relay.addr(), relay.admin().await, secure.addr()] {
+        for _ in 0..100 {
+            let mut tcp = TcpStream::connect(addr).await.unwrap();
+            tcp.write_all(b"GET / HTTP/1.1\r\nHost: local").await.unwrap();
+            slow.push(tcp);
+        }
+    }
+    // Meanwhile others are served.
+    relay.v1(&pipes("exit 3")).await.assert_exit("exit", Some(3), 1000, "beside slow heads").await;
+    for tcp in &mut slow {
+        // Some are told why, and all are closed, those that speak no TLS with a reset.
+        let _ = within("it is closed", tcp.read_to_end(&mut Vec::new())).await;
+    }
+    for (relay, before) in [&relay, &secure].into_iter().zip(before) {
+        relay.until_descriptors(before).await;
+    }
+    let fields = |count: usize| "X: y\r\n".repeat(count);
+    assert_eq!(relay.ask(&pipes("true"), &fields(5)).await.status, 101);
+    assert_eq!(relay.ask(&pipes("true"), &fields(6)).await.status, 431);
+    let long = |length: usize| format!("X: {}\r\n", "y".repeat(length));
+    assert_eq!(relay.ask(&pipes("true"), &long(7000)).await.status, 101);
+    assert_eq!(relay.ask(&pipes("true"), &long(8192)).await.status, 431);
 }
