@@ -42,14 +42,19 @@ pub(crate) struct Admin {
     pub(crate) metrics: Arc<Metrics>,
 }
 
+/// Whether the operators' token can be read: found out at the start, and not when it is needed.
+pub(crate) fn check(config: &Config) -> Result<(), String> {
+    match &config.admin_token_file {
+        Some(path) if token_in(path).is_none() => {
+            Err(format!("--admin-token-file {}: no token can be read from it", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Serves operators for ever. Dropping it closes their connections.
 pub(crate) async fn serve(listener: Option<Listener>, admin: Admin) {
     let Some(listener) = listener else { return std::future::pending().await };
-    if let Some(path) = &admin.config.admin_token_file
-        && token_in(path).is_none()
-    {
-        log::warn!("--admin-token-file {}: no token in it: /sessions is shut", path.display());
-    }
     let is_loopback = match &listener {
         Listener::Tcp(tcp) => tcp.local_addr().is_ok_and(|address| address.ip().is_loopback()),
         Listener::Unix(_) => true,

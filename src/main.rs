@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use podwire::config::{Auth, Command, Config, parse};
 use podwire::listener::{Listener, tls};
-use podwire::server::serve;
+use podwire::server::{check, serve};
 use podwire::{Clusters, Own, logging};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     logging::start(config.log_level, config.log_format);
     let own = if config.auth == Auth::Own { Own::Included } else { Own::Excluded };
     let (path, context) = (config.kubeconfig.as_deref(), config.context.as_deref());
-    let clusters = Clusters::find(path, context, &config.clusters, own);
+    let clusters = check(&config).and(Clusters::find(path, context, &config.clusters, own));
     let (clusters, tls) = match clusters.and_then(|clusters| Ok((clusters, tls(&config)?))) {
         Ok(prepared) => prepared,
         Err(message) => return fail(WRONG, &message),

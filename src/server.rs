@@ -53,6 +53,15 @@ pub(crate) struct Shared {
     pub(crate) stopping: watch::Receiver<bool>,
 }
 
+/// Looks for what would be found wrong only while serving.
+///
+/// # Errors
+///
+/// The flag and what is wrong with it, in one sentence.
+pub fn check(config: &Config) -> Result<(), String> {
+    admin::check(config)
+}
+
 /// Serves until `stop` completes, then drains: is not ready any more, accepts for
 /// [`Config::drain_delay`] all the same, because whoever sends callers here needs a while to see
 /// it, and ends every session. Returns when the last one is over, or after

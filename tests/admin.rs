@@ -284,6 +284,20 @@ async fn sessions_need_the_token_off_loopback() {
     }
 }
 
+#[test]
+fn a_token_that_cannot_be_read_is_found_out_at_the_start() {
+    let empty = folder().join("token");
+    std::fs::write(&empty, "\n").unwrap();
+    for file in [empty.to_str().unwrap(), "/nowhere/token"] {
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_podwire"));
+        let ended = program.args(["--admin-token-file", file]).env_clear().output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(2), "{said}");
+        assert!(said.contains(&format!("--admin-token-file {file}")), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
 #[tokio::test]
 async fn a_unix_socket_counts_as_loopback() {
     let cluster = cluster(Behaviour::default()).await;
