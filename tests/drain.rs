@@ -63,7 +63,7 @@ async fn a_hundred_pages_are_told_and_closed_and_the_exit_code_is_0() {
     // Accepting for 3 s, read for 5 s, hung up for 5 s; never more than 3 s and 22 s.
     let took = began.elapsed();
     assert!((Duration::from_secs(8)..Duration::from_secs(25)).contains(&took), "{took:?}");
-    assert_eq!(relay.logged("session end"), SESSIONS);
+    relay.until_logged("session end", SESSIONS).await;
     assert_eq!(relay.logged("kind=drain"), SESSIONS);
     assert_eq!(relay.logged("not over in time"), 0);
     for number in 0..SESSIONS {
@@ -179,7 +179,7 @@ async fn a_session_that_is_being_opened_is_told_at_once() {
     let mut page = Browser::continued(tcp, rest).await;
     assert_eq!(page.ended().await.code, 1012);
     answers.pop().unwrap().0.assert_refusal(503, "drain", "while it is opened");
-    assert_eq!(relay.logged("session refused"), 2);
+    relay.until_logged("session refused", 2).await;
     gate.open();
     for number in 0..2 {
         let seen = session(&cluster, number).await;
