@@ -355,3 +355,21 @@ async fn the_longest_session_is_warned_and_ended() {
     assert_eq!(session.await.unwrap().ending.kind, Kind::MaxSession);
     assert!(far.await.unwrap().hung_up.is_some());
 }
+/// Whatever else is said at the same moments, a cluster that answers is asked in time.
+#[tokio::test(start_paused = true)]
+async fn pings_that_are_rare_keep_a_session_alive() {
+    for (ping, dead_after) in [(30, 40), (60, 70), (20, 30), (7, 8)] {
+        let mut limits = endless();
+        limits.browser_ping = Duration::from_secs(ping);
+        limits.cluster_ping = Duration::from_secs(ping);
+        limits.dead_after = Duration::from_secs(dead_after);
+        let Legs { mut page, far, session } = legs(limits, true).await;
+        let far = tokio::spawn(api_server(far));
+        let (mut told, begun) = (Told::default(), Instant::now());
+        read(&mut page, &mut told, begun, DAY).await;
+        assert!(!session.is_finished(), "every {ping} s, {dead_after} s: {told:?}");
+        drop(page);
+        assert_eq!(session.await.unwrap().ending.kind, Kind::BrowserLost);
+        assert!(far.await.unwrap().hung_up.is_some());
+    }
+}
