@@ -373,3 +373,49 @@ async fn pings_that_are_rare_keep_a_session_alive() {
         assert!(far.await.unwrap().hung_up.is_some());
     }
 }
+
+/// A process that has ended leaves its last output and the status with a server that has closed:
+/// whatever is said to it is answered with a reset, and what it still had to send is lost. So
+/// nothing is said to a cluster that is not read, nor while output flows.
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_waits_for_us_is_not_asked_and_told_nothing() {
+    for pause in [Duration::from_mins(4), Duration::from_secs(1)] {
+        let mut limits = endless();
+        // The page's own pauses are not what this is about.
+        limits.dead_after = DAY;
+        limits.slow_browser = DAY;
+        let Legs { mut page, far, session } = legs(limits, true).await;
+        let (mut sink, mut stream) = far.split();
+        // More than the page takes in twenty pauses.
+        let flood = async {
+            let frame = [&[1], vec![b'x'; 16 * 1024].as_slice()].concat();
+            for _ in 0..512 {
+                sink.send(Message::binary(frame.clone())).await.unwrap();
+            }
+        };
+        let frames = async {
+            let mut frames = Vec::new();
+            while let Some(Ok(frame)) = stream.next().await {
+                frames.push(frame);
+            }
+            frames
+        };
+        let reads = async {
+            for _ in 0..20 {
+                sleep(pause).await;
+                let next = page.next().await;
+                assert!(matches!(next, Some(Ok(_))), "{next:?}");
+            }
+            page.close(None).await.unwrap();
+            while let Some(Ok(_)) = page.next().await {}
+        };
+        let (frames, (), ()) = tokio::join!(frames, flood, reads);
+        // The first size, then the keys of the hang-up and a close.
+        let keys = frames
+            .iter()
+            .position(|it| it.is_binary() && it.len() == 2 && it.clone().into_data()[0] == 0);
+        let pings = frames.iter().filter(|it| it.is_ping()).count();
+        assert_eq!((pings, keys), (0, Some(1)), "pause {pause:?}: {} frames", frames.len());
+        assert_eq!(session.await.unwrap().ending.kind, Kind::BrowserClosed);
+    }
+}

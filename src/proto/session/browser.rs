@@ -95,7 +95,7 @@ impl Leg {
             progress_at: Time::ZERO,
             patience: limits.slow_browser,
             closed: false,
-            pulse: Pulse::new(Time::ZERO, limits.browser_ping),
+            pulse: Pulse::new(Time::ZERO),
             typed_at: Time::ZERO,
         }
     }
@@ -179,8 +179,10 @@ impl Leg {
         frame::append(self.outbox.tail(), Opcode::Text, &text, None);
     }
 
-    /// Asks whether the browser is there, unless something is on its way to it anyway.
-    pub(super) fn ping(&mut self) {
+    /// Asks whether the browser is there, unless something is on its way to it anyway. It is asked
+    /// even while it talks: a gateway may cut a connection on which nothing comes from here.
+    pub(super) fn ping(&mut self, now: Time) {
+        self.pulse.asked(now);
         if self.state == State::Open && self.is_clear() {
             frame::append(self.outbox.tail(), Opcode::Ping, &[], None);
         }

@@ -118,7 +118,7 @@ impl Leg {
             status: None,
             takes_input: exec.stdin,
             unflushed: false,
-            pulse: Pulse::new(now, limits.cluster_ping),
+            pulse: Pulse::new(now),
             data_at: now,
             open: None,
             size_wanted: None,
@@ -252,20 +252,27 @@ impl Leg {
     }
 
     /// Does what is due to keep the connection alive and to know that it is: a ping, and data,
-    /// which is the newest size or else an empty message, which servers ignore (recorded). Where
-    /// bytes wait already, more of them would help nobody.
-    pub(super) fn keep_alive(&mut self, limits: &Limits, now: Time) {
-        let is_clear = self.is_clear();
-        if self.pulse.ping_due(limits.cluster_ping, now) && is_clear {
-            self.pings = self.pings.wrapping_add(1);
-            let number = self.pings.to_be_bytes();
-            self.append(Opcode::Ping, &number);
+    /// which is the newest size or else an empty message, which servers ignore (recorded).
+    ///
+    /// A server whose process has ended closes at once, with the last output still on its way. It
+    /// answers whatever comes then with a reset, and the output is lost. So nothing is said that
+    /// need not be: only to a cluster that is read and has been silent for long. Where bytes wait
+    /// already, more of them would help nobody.
+    pub(super) fn keep_alive(&mut self, limits: &Limits, reads: bool, now: Time) {
+        let may_speak = reads && self.is_clear();
+        if self.pulse.question_at(limits.cluster_ping) <= now {
+            self.pulse.asked(now);
+            if may_speak {
+                self.pings = self.pings.wrapping_add(1);
+                let number = self.pings.to_be_bytes();
+                self.append(Opcode::Ping, &number);
+            }
         }
         if now < self.data_due(limits) {
             return;
         }
         self.data_at = now;
-        if !is_clear {
+        if !may_speak {
             return;
         }
         match self.size_again(limits) {

@@ -11,13 +11,13 @@ pub(super) struct Pulse {
     silent_since: Time,
     /// Since when silence has not counted, while it does not.
     stopped_at: Option<Time>,
-    /// When the next ping is due.
-    ping_at: Time,
+    /// When a ping was last sent, or could have been.
+    asked_at: Time,
 }
 
 impl Pulse {
-    pub(super) fn new(now: Time, every: Time) -> Self {
-        Self { silent_since: now, stopped_at: None, ping_at: now.saturating_add(every) }
+    pub(super) fn new(now: Time) -> Self {
+        Self { silent_since: now, stopped_at: None, asked_at: now }
     }
 
     /// The peer said something, whatever it was.
@@ -40,16 +40,17 @@ impl Pulse {
         self.stopped_at.is_none().then(|| self.silent_since.saturating_add(dead_after))
     }
 
-    pub(super) fn ping_at(&self) -> Time {
-        self.ping_at
+    /// When the peer is to be pinged, whatever it says.
+    pub(super) fn ping_at(&self, every: Time) -> Time {
+        self.asked_at.saturating_add(every)
     }
 
-    /// Whether a ping is due; if so, the next one is due in a while.
-    pub(super) fn ping_due(&mut self, every: Time, now: Time) -> bool {
-        let due = self.ping_at <= now;
-        if due {
-            self.ping_at = now.saturating_add(every);
-        }
-        due
+    /// When the peer is to be pinged if it stays silent.
+    pub(super) fn question_at(&self, every: Time) -> Time {
+        self.asked_at.max(self.silent_since).saturating_add(every)
+    }
+
+    pub(super) fn asked(&mut self, now: Time) {
+        self.asked_at = now;
     }
 }

@@ -14,7 +14,7 @@ impl Session {
             browser::State::Closing => [self.browser.slow_at(), None, None],
             browser::State::Open => [
                 self.browser.slow_at(),
-                Some(self.browser.pulse.ping_at()),
+                Some(self.browser.pulse.ping_at(limits.browser_ping)),
                 self.browser.pulse.dead_at(limits.dead_after),
             ],
             browser::State::Gone => [None; 3],
@@ -27,7 +27,7 @@ impl Session {
                 [Some(until), None, None]
             }
             cluster::State::Open => [
-                Some(self.cluster.pulse.ping_at()),
+                Some(self.cluster.pulse.question_at(limits.cluster_ping)),
                 self.cluster.pulse.dead_at(limits.dead_after),
                 Some(self.cluster.data_due(limits)),
             ],
@@ -50,6 +50,8 @@ impl Session {
 
     /// Does whatever is due.
     pub fn on_timeout(&mut self, now: Time) {
+        // Before anything is said to the browser here, which would have to be taken first.
+        let reads_cluster = self.wants_cluster();
         self.cluster.send_size(now, false);
         if self.held.as_ref().is_some_and(|held| held.until().is_some_and(|at| at <= now))
             && self.cluster.state == cluster::State::Open
@@ -60,7 +62,7 @@ impl Session {
             self.on_limits(now);
         }
         self.on_browser_timers(now);
-        self.on_cluster_timers(now);
+        self.on_cluster_timers(reads_cluster, now);
         self.settle(now);
     }
 
@@ -109,8 +111,8 @@ impl Session {
                     let silence = in_words(self.limits.dead_after);
                     let message = format!("nothing was heard of the browser for {silence}");
                     self.end(Ending::new(Kind::BrowserLost, message), now);
-                } else if self.browser.pulse.ping_due(self.limits.browser_ping, now) {
-                    self.browser.ping();
+                } else if self.browser.pulse.ping_at(self.limits.browser_ping) <= now {
+                    self.browser.ping(now);
                 }
             }
             _ => {}
@@ -126,7 +128,7 @@ impl Session {
         }
     }
 
-    fn on_cluster_timers(&mut self, now: Time) {
+    fn on_cluster_timers(&mut self, reads: bool, now: Time) {
         let close_wait = self.limits.close_wait;
         match self.cluster.state {
             cluster::State::Open => {
@@ -135,7 +137,7 @@ impl Session {
                     self.conclude(End::Silence(self.limits.dead_after), now);
                     return;
                 }
-                self.cluster.keep_alive(&self.limits, now);
+                self.cluster.keep_alive(&self.limits, reads, now);
             }
             cluster::State::StatusSeen { until } if until <= now => {
                 if self.wants_cluster() {
