@@ -294,7 +294,7 @@ impl Account {
             process = process,
             process_code = code,
             hangup = hung_up.name(),
-            duration = whole_ms(self.entry.age()).as_secs_f64(),
+            duration = in_seconds(self.entry.age()),
             input = facts.traffic.input_bytes,
             output = facts.traffic.output_bytes,
             message = ending.message.as_ref(),
@@ -333,8 +333,12 @@ fn level(kind: Kind) -> Level {
     }
 }
 
-fn whole_ms(time: Duration) -> Duration {
-    Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+/// To the millisecond, and with no more digits than that.
+fn in_seconds(time: Duration) -> f64 {
+    let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    #[expect(clippy::cast_precision_loss, reason = "it is exact for some hundred thousand years")]
+    let ms = ms as f64;
+    ms / 1000.0
 }
 
 #[cfg(test)]
