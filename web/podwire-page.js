@@ -27,6 +27,18 @@ function show(state, words) {
   if (byId('status').textContent !== words) byId('status').textContent = words;
 }
 
+// Something that the user should see while the session goes on; nothing takes it away. The title says
+// it, too: whoever types nothing may be looking at another tab.
+function notice(words = '') {
+  if (!words && !byId('notice').textContent) return;
+  byId('notice').textContent = words && sentence(words);
+  document.body.toggleAttribute('data-notice', words !== '');
+  document.title = document.title.replace(/^(\(!\) )?/, words && '(!) ');
+}
+
+// A command at the end of a sentence is there to be copied, and has no full stop.
+const sentence = (words) => words[0].toUpperCase() + words.slice(1) + (/; try: |[.!?]$/.test(words) ? '' : '.');
+
 // ---- The form, when the address names no pod ----
 
 function choose() {
@@ -154,7 +166,7 @@ function connect(term, onEnd) {
     if (!ready) early.push(data);
     else if (ready.tty) sendBytes(encoder.encode(data));
     else typeLine(data);
-    if (ready) show('connected', `Connected to ${place(ready)}`); // a notice has been seen
+    notice(); // has been seen
   };
 
   const onMessage = {
@@ -171,7 +183,7 @@ function connect(term, onEnd) {
       const bytes = Uint8Array.from(atob(data), (char) => char.charCodeAt(0));
       write(stderr.decode(bytes, { stream: true }), bytes.length);
     },
-    notice({ message }) { show('connected', `Connected to ${place(ready)}. ${message}`); },
+    notice({ message }) { notice(message); },
     error({ message }) { console.warn('podwire:', message); },
     exit(message) { end = message; },
   };
@@ -189,6 +201,7 @@ function connect(term, onEnd) {
   };
   socket.onclose = ({ code, reason }) => {
     clearTimeout(ackTimer);
+    notice();
     for (const listener of listeners) listener.dispose();
     onEnd(end ?? {
       kind: ready ? 'connection lost' : 'no connection',
@@ -215,9 +228,29 @@ function writeEnd(term, words) {
 // The ending as one line: "Ended: exit code 3." or "Ended (forbidden). You may not …".
 function endWords({ kind, exitCode, message }) {
   const code = Number.isInteger(exitCode) ? `exit code ${exitCode}` : '';
-  const parts = message?.includes(code) ? [message] : [code, message];
-  const words = [kind === 'exit' ? 'Ended' : `Ended (${kind})`, ...parts].filter(Boolean).join('. ');
-  return words.replace(/^Ended\. /, 'Ended: ').replace(/[\x00-\x1f\x7f-\x9f]/g, ' ').replace(/[^.!?]$/, '$&.');
+  const parts = (message?.includes(code) ? [message] : [code, message]).filter(Boolean);
+  const words = kind === 'exit' ? [`Ended: ${parts.join('. ')}`] : [`Ended (${kind})`, ...parts];
+  return words.map(sentence).join(' ').replace(/[\x00-\x1f\x7f-\x9f]/g, ' ');
+}
+
+// Where there is no shell, the relay's sentence ends with a command to type elsewhere. Answers that end.
+function offerRemedy({ kind, message }) {
+  const [end, command] = (kind === 'no_shell' && /; try: (.+)$/.exec(message)) || ['', ''];
+  byId('remedy').hidden = !command;
+  byId('command').value = command;
+  byId('copy').textContent = 'Copy';
+  return end;
+}
+
+async function copyRemedy() {
+  byId('command').select();
+  try {
+    await navigator.clipboard.writeText(byId('command').value);
+    byId('copy').textContent = 'Copied';
+  } catch {
+    // Without https there is no such clipboard, but what is selected can be copied by hand.
+    byId('copy').textContent = document.execCommand('copy') ? 'Copied' : 'Press Ctrl+C';
+  }
 }
 
 function run(term) {
@@ -226,10 +259,12 @@ function run(term) {
   let lives;
   const start = () => {
     again.hidden = other.hidden = true;
+    offerRemedy({});
     lives = connect(term, (end) => {
       const anew = end.retry || end.kind === 'exit';
       const words = endWords(end) + (anew ? ' Press Enter to reconnect.' : '');
-      show(end.kind === 'exit' ? 'ended' : 'failed', words);
+      const remedy = offerRemedy(end);
+      show(end.kind === 'exit' ? 'ended' : 'failed', remedy ? words.replace(remedy, '.') : words);
       writeEnd(term, words);
       other.hidden = false;
       if (!anew) return;
@@ -238,6 +273,7 @@ function run(term) {
       again.onclick = () => { enter.dispose(); start(); term.focus(); };
     });
   };
+  byId('copy').onclick = copyRemedy;
   addEventListener('beforeunload', (event) => { if (lives()) event.preventDefault(); });
   start();
 }

@@ -4,7 +4,9 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { after, before, test } from 'node:test';
-import { browser, complaints, messages, program, shot, sockets, start, until } from './support.mjs';
+import {
+  browser, complaints, connected, enter, messages, program, screen, shot, sockets, start, status, until,
+} from './support.mjs';
 
 const VIEW = { width: 960, height: 540 };
 let demo, chromium;
@@ -19,16 +21,6 @@ after(async () => {
   await demo?.stop();
 });
 
-const status = (page) => () => page.textContent('#status');
-const screen = (page) => () => page.evaluate(() => {
-  const { active } = window.podwire.term.buffer;
-  let text = '';
-  for (let at = 0; at < active.length; at += 1) {
-    const line = active.getLine(at);
-    text += (line.isWrapped ? '' : '\n') + line.translateToString(true);
-  }
-  return text;
-});
 const size = (page) => page.evaluate(() => ({ rows: window.podwire.term.rows, cols: window.podwire.term.cols }));
 
 /** A new page at the demo's address with other parameters, or as the demo printed it. */
@@ -40,16 +32,6 @@ async function visit(parameters, options = {}) {
   if (parameters !== undefined) url.search = parameters;
   const response = await page.goto(url.href);
   return { context, page, response, ...seen };
-}
-
-async function connected(page) {
-  await until(status(page), /^Connected to demo\/shell/);
-  await until(screen(page), /[#$] *\n*$/); // the prompt
-}
-
-async function enter(page, command) {
-  await page.keyboard.type(command);
-  await page.keyboard.press('Enter');
 }
 
 test('a shell: size, characters, resize, exit code, again', async () => {

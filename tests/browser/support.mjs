@@ -37,7 +37,9 @@ export async function start(path, args) {
   try {
     const first = await Promise.race([address, ended.then((how) => ({ how })), late.passed]);
     if (typeof first !== 'string') throw new Error(`${path} ended (${first.how}) before it was ready:\n${log}`);
-    return { address: first, log: () => log, stop: () => stop(child, ended) };
+    return {
+      address: first, ended, log: () => log, kill: (signal) => child.kill(signal), stop: () => stop(child, ended),
+    };
   } catch (error) {
     child.kill('SIGKILL');
     throw error;
@@ -115,6 +117,32 @@ export function sockets(page) {
 export function messages(payloads, type) {
   return payloads.filter((payload) => typeof payload === 'string' && payload.startsWith('{'))
     .map((payload) => JSON.parse(payload)).filter((message) => message.type === type);
+}
+
+/** What our own page says in words. */
+export const status = (page) => () => page.textContent('#status');
+
+/** The text of our own page's terminal. */
+export const screen = (page) => () => page.evaluate(() => {
+  const { active } = window.podwire.term.buffer;
+  let text = '';
+  for (let at = 0; at < active.length; at += 1) {
+    const line = active.getLine(at);
+    text += (line.isWrapped ? '' : '\n') + line.translateToString(true);
+  }
+  return text;
+});
+
+/** Waits until our own page has a prompt. */
+export async function connected(page) {
+  await until(status(page), /^Connected to demo\/shell/);
+  await until(screen(page), /[#$] *\n*$/); // the prompt
+}
+
+/** Types a line. */
+export async function enter(page, command) {
+  await page.keyboard.type(command);
+  await page.keyboard.press('Enter');
 }
 
 let folder;
