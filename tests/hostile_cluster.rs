@@ -2,8 +2,8 @@
 //! invented.
 //!
 //! One row for each input; the ids are those of the project's list. P7 (64 MiB) and P8 (cut
-//! characters) are in `relay_bytes.rs`, P18 (unread input) in `backpressure.rs`. Not here, because
-//! there is nothing to test yet: P15 and P17 (keepalive).
+//! characters) are in `relay_bytes.rs`, P18 (unread input) in `backpressure.rs`, P15, P17 and more
+//! of P18 (silence) in `every_ending/silence.rs`; `every_ending` knows where everything is.
 
 // A test ends at the first thing that is not as expected; that is what these are for.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]

@@ -1,8 +1,7 @@
 //! The endings, row by row: the contract's table, and everything that a cluster may do to a session
 //! (the numbers are those of the project's list of bad inputs, P for the cluster).
 //!
-//! Not here, because the machine does not know of it: P7 is in the tests about pressure with P18,
-//! P17 needs pings of our own.
+//! Not here: P7 and P18 are in the tests about pressure, P17 is in those about time.
 
 // A test ends at the first thing that is not as expected; that is what these are for.
 #![allow(clippy::unwrap_used, clippy::panic)]

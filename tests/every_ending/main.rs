@@ -5,9 +5,9 @@
 //! `podwire.v1`, to one of the seed dialect and, before the 101, to a caller that is no page; with
 //! everything that the cluster said before it, and once in the log and in the counters.
 //!
-//! Two lines of that table cannot be provoked from outside before the 101: `protocol_error` (a
-//! request has no frames) and `internal`; of the close codes, 1003 (both dialects take text and
-//! bytes).
+//! What of that table cannot be provoked from outside: before the 101 `protocol_error` (a request
+//! has no frames), `internal` and `cluster_lost`; and the close code 1003 (both dialects take text
+//! and bytes).
 //!
 //! What a cluster may do to a session (P1 to P18 of the project's list) is tested in many places;
 //! [`CLUSTER`] says where, and a test holds it to that.
