@@ -1,4 +1,4 @@
-// What both test files need: programs that say `ready`, a Chromium, and the text of a terminal.
+// What the test files need: programs that say `ready`, a Chromium, and the text of a terminal.
 
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync } from 'node:fs';

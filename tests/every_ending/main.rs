@@ -95,7 +95,7 @@ const CLUSTER: [(&str, &[(&str, &str)]); 18] = [
             ),
             ("session_timers.rs", "a_process_that_does_not_read_its_input_is_not_dead"),
             ("backpressure.rs", "output_passes_input_that_nobody_reads"),
-            (SILENCE, "a_process_that_reads_nothing"),
+            (SILENCE, "a_process_that_reads_nothing_lives"),
         ],
     ),
 ];

@@ -411,8 +411,11 @@ pub fn counts(metrics: &str, family: &str) -> Vec<(String, usize)> {
     lines.filter(|(_, count)| *count > 0).collect()
 }
 
-/// Asserts all rows, a few at a time: some of them only wait.
+/// How many rows are asserted at a time: most of them only wait.
+const AT_ONCE: usize = 6;
+
+/// Asserts all rows.
 pub async fn check_all(rows: Vec<Row>) {
     use futures_util::StreamExt;
-    futures_util::stream::iter(rows).for_each_concurrent(3, Row::check).await;
+    futures_util::stream::iter(rows).for_each_concurrent(AT_ONCE, Row::check).await;
 }

@@ -75,13 +75,16 @@ async fn untold(cluster: &FakeCluster, relay: &Relay, number: usize, tty: bool) 
 
 /// P15: such a session can be closed by its page, by an operator and by each limit, and the log
 /// does not make up what became of its process.
-async fn a_process_whose_end_is_never_told(kind: Kind) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_whose_end_is_never_told() {
     let ways = [
         ("--max-session=1h", &["browser_closed", "browser_lost", "revoked"][..]),
-        ("--idle-timeout=2s", &["idle"]),
-        ("--max-session=5s", &["max_session"]),
+        ("--idle-timeout=4s", &["idle"]),
+        ("--max-session=8s", &["max_session"]),
     ];
-    join_all(ways.map(async |(flag, endings)| {
+    let kinds = [Kind::V5, Kind::V5ApiServer, Kind::V4];
+    let each = kinds.into_iter().flat_map(|kind| ways.map(|(flag, endings)| (kind, flag, endings)));
+    join_all(each.map(async |(kind, flag, endings)| {
         let cluster = cluster(kind.behaviour()).await;
         let flags = ["--hangup-grace", "1s", flag];
         let relay = Start::flags(&flags).and(&ADMIN[..2]).before(&cluster).await;
@@ -125,8 +128,6 @@ async fn ended_by(ending: &str, page: Page, relay: &Relay) {
     };
     telling.assert_told(Dialect::V1, &page.ended(ending).await, ending);
 }
-
-crate::on_every_cluster!(a_process_whose_end_is_never_told);
 
 /// P17: whatever comes is life, pongs or not, and the session ends as its process does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -201,7 +202,12 @@ async fn a_browser_that_answers_no_ping_lives_while_anything_comes() {
 
 /// P18: input waits where it is, silence is no death meanwhile, output still comes, and nothing
 /// is lost when the process reads again.
-async fn a_process_that_reads_nothing(kind: Kind) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_reads_nothing_lives() {
+    tokio::join!(reads_nothing(Kind::V5), reads_nothing(Kind::V5ApiServer));
+}
+
+async fn reads_nothing(kind: Kind) {
     let behaviour = Behaviour { stdin_buffer_bytes: Some(64 * 1024), ..kind.behaviour() };
     let cluster = cluster(behaviour).await;
     let relay = Start::flags(QUICK).and(ADMIN).before(&cluster).await;
@@ -241,14 +247,4 @@ async fn a_process_that_reads_nothing(kind: Kind) {
     telling.assert_told(Dialect::V1, &page.ended("P18").await, "P18");
     let paused = relay.metric("podwire_paused_seconds_total{leg=\"browser\"}").await;
     assert!(paused > 5.0 * DEAD_AFTER.as_secs_f64(), "{paused}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_that_reads_nothing_lives_on_v5() {
-    a_process_that_reads_nothing(Kind::V5).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_that_reads_nothing_lives_on_v5_of_the_api_server() {
-    a_process_that_reads_nothing(Kind::V5ApiServer).await;
 }
