@@ -2,11 +2,12 @@
 //! one process and on loopback only. Its shells are real shells of this machine.
 //!
 //! `cargo run --release --example demo [-- --listen 127.0.0.1:8080]`, then open the printed
-//! address. Ctrl-C ends it.
+//! address. Ctrl-C ends it, a second one at once.
 
 use std::error::Error;
 use std::ffi::OsString;
 use std::path::Path;
+use std::time::Duration;
 
 use fake_cluster::{FakeCluster, Options};
 use podwire::config::{Command, parse};
@@ -29,7 +30,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     }
     let own = ["podwire", "--auth=own", "--admin-listen=off"].map(OsString::from);
     let arguments = own.into_iter().chain(std::env::args_os().skip(1));
-    let config = match parse(arguments, |name| std::env::var(name).ok())? {
+    let mut config = match parse(arguments, |name| std::env::var(name).ok())? {
         Command::Serve(config) if config.is_loopback() => *config,
         Command::Serve(_) => return Err("the demo listens on loopback only".into()),
         Command::Print(text) => {
@@ -37,6 +38,9 @@ async fn run() -> Result<(), Box<dyn Error>> {
             return Ok(());
         }
     };
+    // Nobody sends new sessions here while it ends, and nobody wants to wait for it.
+    config.drain_delay = Duration::ZERO;
+    config.drain_timeout = config.drain_timeout.min(Duration::from_secs(4));
     let cluster = FakeCluster::start(Options::default()).await?;
     let kubeconfig = cluster.kubeconfig();
     let clusters =
@@ -47,6 +51,10 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let stop = async {
         // Without a handler Ctrl-C ends the process anyway.
         let _ = tokio::signal::ctrl_c().await;
+        tokio::spawn(async {
+            let _ = tokio::signal::ctrl_c().await;
+            std::process::exit(1)
+        });
     };
     serve(listener, tls, None, config, clusters, stop).await;
     Ok(())

@@ -31,8 +31,8 @@ pub(crate) struct Wish {
     /// As it was named; none for the default one.
     pub(crate) cluster: Option<String>,
     pub(crate) target: Target,
-    /// What else to start where that is not there.
-    pub(crate) candidates: Candidates,
+    /// What else to start where that is not there, or why nothing may be started.
+    pub(crate) candidates: Result<Candidates, Ending>,
     pub(crate) token: Option<Token>,
     /// Where the connection comes from.
     pub(crate) remote: Arc<str>,
@@ -114,7 +114,7 @@ async fn begin(shared: Arc<Shared>, wish: Box<Wish>, caller: Caller) -> Option<B
     let connector = match account.admit(&wish) {
         Ok(connector) => connector,
         Err(ending) => {
-            account.refused(&ending);
+            drop(account.refused(&ending));
             caller.refuse(ending, limits).await;
             return None;
         }
@@ -124,19 +124,22 @@ async fn begin(shared: Arc<Shared>, wish: Box<Wish>, caller: Caller) -> Option<B
     let mut cluster = match open(connector, &wish, stop).await {
         Opened::Yes(cluster) => cluster,
         Opened::No(ending) => {
-            account.refused(&ending);
+            drop(account.refused(&ending));
             caller.refuse(ending, limits).await;
             return None;
         }
         Opened::Stopped(ending, open) => {
-            account.refused(&ending);
-            // The process may run by now although nobody was told, so that is awaited.
+            // The process may run by now although nobody was told, so that is awaited, and counts
+            // as a session until then.
+            let place = account.refused(&ending);
             let forget = async {
                 if let Ok(mut cluster) = open.await {
                     let farewell = Farewell::new(&shared.config, &wish, &mut cluster);
                     let outcome = hang_up(cluster, Arc::clone(limits)).await;
-                    farewell.see_off(outcome).await;
+                    let (_, hung_up) = farewell.see_off(outcome).await;
+                    shared.metrics.hung_up(hung_up);
                 }
+                drop(place);
             };
             tokio::join!(caller.refuse(ending, limits), forget);
             return None;
@@ -151,7 +154,8 @@ async fn begin(shared: Arc<Shared>, wish: Box<Wish>, caller: Caller) -> Option<B
 
 /// How the session goes on if nothing was started. What was attached to was.
 fn again(wish: Wish, place: &Place) -> Option<Again<ClusterIo>> {
-    let Wish { connector: Some(connector), target, token, candidates, .. } = wish else {
+    let Wish { connector: Some(connector), target, token, candidates: Ok(candidates), .. } = wish
+    else {
         return None;
     };
     if target.verb == Verb::Attach {
@@ -241,28 +245,33 @@ impl Account {
     fn new(shared: Arc<Shared>, wish: &Wish, caller: &Caller) -> Self {
         let user = wish.token.as_ref().map(|token| shared.registry.user(token));
         let dialect = caller.upgrade.dialect();
-        let cluster = wish.cluster.clone();
+        // A name of nothing may be of any length, and belongs into no log.
+        let cluster = wish.cluster.clone().filter(|_| wish.connector.is_some());
         let entry = Entry::new(&wish.target, cluster, dialect, user, Arc::clone(&wish.remote));
         Self { shared, entry: Arc::new(entry), permit: None, stage: Stage::Opening, end: None }
     }
 
     /// Takes a place for the session. What cannot be opened at all takes none.
     fn admit<'a>(&mut self, wish: &'a Wish) -> Result<&'a Connector, Ending> {
+        if let Err(ending) = &wish.candidates {
+            return Err(ending.clone());
+        }
         let none = || Ending::new(Kind::NotFound, "no such cluster");
         let connector = wish.connector.as_ref().ok_or_else(none)?;
         self.permit = Some(self.shared.registry.admit(&self.entry)?);
         Ok(connector)
     }
 
-    fn refused(&mut self, ending: &Ending) {
+    /// There will be no session. Its place is free before anybody is told so, if the permit that
+    /// is given back is dropped.
+    fn refused(&mut self, ending: &Ending) -> Option<Permit> {
         self.stage = Stage::Refused;
-        // The place is free before anybody is told that it is.
-        self.permit = None;
         self.shared.metrics.rejected(ending.kind, None);
         say!(level(ending.kind), self.entry.facts(), {
             kind = ending.kind.facts().name,
             message = ending.message.as_ref(),
         } "session refused");
+        self.permit.take()
     }
 
     fn opened(&mut self, cluster: &Cluster<ClusterIo>) {
@@ -297,6 +306,7 @@ impl Account {
             duration = in_seconds(self.entry.age()),
             input = facts.traffic.input_bytes,
             output = facts.traffic.output_bytes,
+            ignored = facts.traffic.ignored,
             message = ending.message.as_ref(),
         } "session end");
     }
@@ -304,15 +314,20 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        // Without an end the task was cut short, which is a bug; its sockets are closed by now.
-        let cut = || Ending::new(Kind::Internal, "the session failed");
+        // Without an end the task was cut short, by the end of the program or by a mistake of ours,
+        // and its sockets are closed.
+        let cut = if self.shared.registry.is_draining() {
+            Ending::new(Kind::Drain, "the relay ended before the session was over")
+        } else {
+            Ending::new(Kind::Internal, "the session failed")
+        };
         match self.stage {
             Stage::Refused => {}
-            Stage::Opening => self.refused(&cut()),
+            Stage::Opening => drop(self.refused(&cut)),
             Stage::Open => {
                 let end = self.end.take();
                 let (ending, process, hung_up) =
-                    end.unwrap_or_else(|| (cut(), Process::Unknown, HungUp::None));
+                    end.unwrap_or((cut, Process::Unknown, HungUp::None));
                 self.ended(&ending, process, hung_up);
             }
         }

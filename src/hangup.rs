@@ -20,7 +20,7 @@ use crate::proto::ending::{Ending, Kind};
 use crate::proto::message::Dialect;
 use crate::proto::session::{Leaving, Limits, Outcome, Process};
 use crate::relay::{Browser, Cluster, relay};
-use crate::shell::MARK;
+use crate::shell::{Candidates, MARK};
 use crate::target::Target;
 
 /// For all of it. A cluster that needs longer to start a shell is in trouble, and a drain waits.
@@ -58,7 +58,8 @@ impl Farewell {
             },
             token: wish.token.clone(),
             keys,
-            signal: hangup == Hangup::Signal && wish.candidates.is_marked(),
+            signal: hangup == Hangup::Signal
+                && wish.candidates.as_ref().is_ok_and(Candidates::is_marked),
         }
     }
 
@@ -87,6 +88,7 @@ impl Farewell {
                 outcome.process = Process::Unknown;
                 (outcome, HungUp::Signal)
             }
+            Signalled::Unknown => (outcome, HungUp::Signal),
             Signalled::Failed(why) => {
                 let (session, kind) = (self.target.session, why.kind.facts().name);
                 log::warn!(session, kind, message = why.message.as_ref(); "hang-up failed");
@@ -103,12 +105,14 @@ enum Signalled {
     Gone,
     /// Something does that got the signal and ignores it, as `nohup` has it.
     Left,
+    /// The signal was sent, and nobody knows what came of it.
+    Unknown,
     /// The signal could not be sent.
     Failed(Ending),
 }
 
-/// Sends SIGHUP to every process of the target's container that carries its session's id, and says whether
-/// any is left then. Processes of another user cannot be seen.
+/// Sends SIGHUP to every process of the target's container that carries its session's id, and says
+/// whether any is left then. Processes of another user cannot be seen.
 async fn signal(connector: &Connector, target: &Target, token: Option<&Token>) -> Signalled {
     let command = ["sh", "-c", &script(&target.session)].map(str::to_owned).to_vec();
     // The id stays: in the cluster's audit log this belongs to the session that it ends.
@@ -133,8 +137,10 @@ async fn signal(connector: &Connector, target: &Target, token: Option<&Token>) -
     match (ending.kind, ending.exit_code) {
         (Kind::Exit, Some(0)) => Signalled::Gone,
         (Kind::Exit, Some(SOME_LEFT)) => Signalled::Left,
+        // The oldest subprotocol tells no codes.
+        (Kind::Exit, None) => Signalled::Unknown,
         (Kind::Exit, Some(NO_TOOL | 127)) => {
-            let message = "the image has no sh or no grep to find what is left";
+            let message = "the image has no sh, no grep or no /proc to find what is left";
             Signalled::Failed(Ending::new(Kind::Failed, message))
         }
         _ => Signalled::Failed(ending),
@@ -142,15 +148,22 @@ async fn signal(connector: &Connector, target: &Target, token: Option<&Token>) -
 }
 
 /// What finds the marked and signals them; for any `sh`, and the `grep` of busybox as well as of
-/// GNU. The id is a UUID, so it needs no quotes and is found nowhere else. A stopped process gets
-/// the signal only when it goes on. Some programs need a moment to save something.
+/// GNU. The id is a UUID, so it needs no quotes and is found nowhere else.
+///
+/// First it is made sure that marks can be found at all: `grep` must find one in its own
+/// environment. Nothing is taken for gone that was not looked for twice, for a process that is
+/// just becoming another program has no environment for a moment. A stopped process gets the
+/// signal only when it goes on. Some programs need a moment to save something.
 fn script(session: &str) -> String {
     format!(
-        r#"command -v grep >/dev/null 2>&1 || exit {NO_TOOL}
-f() {{ grep -lF {MARK}={session} /proc/[0-9]*/environ 2>/dev/null; }}
-l=$(f); [ -z "$l" ] && exit 0
-for p in $l; do p=${{p#/proc/}}; p=${{p%/environ}}; kill -HUP $p; kill -CONT $p; done 2>/dev/null
-for i in 1 2 3; do [ -z "$(f)" ] && exit 0; sleep 1; done 2>/dev/null
-[ -z "$(f)" ] || exit {SOME_LEFT}"#
+        r#"s={session}
+PODWIRE_PROBE=$s grep -qF PODWIRE_PROBE=$s /proc/self/environ || exit {NO_TOOL}
+f() {{ l=$(grep -lF {MARK}=$s /proc/[0-9]*/environ); [ $? -le 2 ] || exit {NO_TOOL}; }}
+for i in 1 2 3 4; do
+f; [ -n "$l" ] || f; [ -n "$l" ] || exit 0
+for p in $l; do p=${{p#/proc/}}; p=${{p%/environ}}; kill -HUP $p; kill -CONT $p; done
+[ $i = 4 ] || sleep 1
+done
+exit {SOME_LEFT}"#
     )
 }

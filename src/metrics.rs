@@ -23,6 +23,8 @@ pub(crate) struct Totals {
     pub(crate) browser_frames: u64,
     pub(crate) cluster_frames: u64,
     #[serde(skip)]
+    pub(crate) ignored: u64,
+    #[serde(skip)]
     pub(crate) browser_paused_us: u64,
     #[serde(skip)]
     pub(crate) cluster_paused_us: u64,
@@ -37,6 +39,7 @@ impl From<&Meter> for Totals {
             output_bytes: now(&meter.output_bytes),
             browser_frames: now(&meter.browser_frames),
             cluster_frames: now(&meter.cluster_frames),
+            ignored: now(&meter.ignored),
             browser_paused_us: now(&meter.browser_paused_us),
             cluster_paused_us: now(&meter.cluster_paused_us),
         }
@@ -52,6 +55,7 @@ impl Add for Totals {
             output_bytes: self.output_bytes + other.output_bytes,
             browser_frames: self.browser_frames + other.browser_frames,
             cluster_frames: self.cluster_frames + other.cluster_frames,
+            ignored: self.ignored + other.ignored,
             browser_paused_us: self.browser_paused_us + other.browser_paused_us,
             cluster_paused_us: self.cluster_paused_us + other.cluster_paused_us,
         }
@@ -137,8 +141,14 @@ impl Metrics {
     /// A session that was opened is over.
     pub(crate) fn ended(&self, kind: Kind, hangup: HungUp, after: Duration) {
         self.ended.count(kind.facts().name);
-        self.hangups.count(hangup.name());
+        self.hung_up(hangup);
         self.durations.observe(after);
+    }
+
+    /// What was done about the process of a session that is over, or that nobody wanted any more
+    /// when it was there.
+    pub(crate) fn hung_up(&self, hangup: HungUp) {
+        self.hangups.count(hangup.name());
     }
 
     /// A request got no session. The status tells apart what has no kind of its own.
@@ -173,6 +183,8 @@ impl Metrics {
         let frames = directions(totals.browser_frames, totals.cluster_frames);
         let text = "Messages of browsers, and frames of clusters.";
         page.several("relay_frames_total", "counter", text, "direction", frames);
+        let text = "Messages of either side that mean nothing here.";
+        page.one("ignored_total", "counter", text, totals.ignored);
         let paused = [
             ("browser", Seconds(totals.browser_paused_us)),
             ("cluster", Seconds(totals.cluster_paused_us)),

@@ -167,9 +167,9 @@ impl Registry {
 pub(crate) enum State {
     /// The cluster has not answered yet.
     Opening,
-    /// Relaying, or saying its last words.
+    /// Relaying, saying its last words, or typing the keys of a hang-up.
     Open,
-    /// The browser's part is over; the process is being seen off.
+    /// Both connections are closed; what is left of the process is being signalled.
     HangingUp,
 }
 

@@ -275,7 +275,7 @@ async fn respond(
     let (response, upgrade) = accept(request)?;
     let token = caller::token(config, request.headers())?;
     let mut wanted = wanted?.ok_or_else(no_such_address)?;
-    let candidates = shell::put_shell(config, &mut wanted)?;
+    let candidates = shell::put_shell(config, &mut wanted);
     let connector = shared.clusters.get(wanted.cluster.as_deref()).cloned();
     let cluster = wanted.cluster;
     let remote = Arc::clone(remote);

@@ -4,6 +4,9 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::credential::Token;
@@ -16,6 +19,10 @@ use crate::target::{Target, Verb};
 
 /// The variable by which the processes of a session are found again; see [`crate::hangup`].
 pub(crate) const MARK: &str = "PODWIRE_SESSION";
+
+/// How soon after its start a command must have failed to be sure that it never ran. The one case
+/// that is known takes milliseconds.
+const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// What a session may start besides its first command.
 #[derive(Debug, Default)]
@@ -95,19 +102,23 @@ pub(crate) fn again(
     token: Option<Token>,
     mut candidates: Candidates,
 ) -> Again<ClusterIo> {
+    let begun = Instant::now();
     let mut offer = Subprotocol::OFFER;
     Box::new(move |why| {
+        let session = target.session.as_str();
+        log::debug!(session, message = why.message.as_ref(); "nothing was started");
+        let is_shell = !candidates.shells.is_empty();
+        // A shell to which nothing was said has done nothing. Any other command is not run twice
+        // on the strength of a sentence, but for one that comes at once.
+        let is_safe = is_shell || begun.elapsed() < AT_ONCE;
         let mut first_reason = None;
-        if offer == Subprotocol::OFFER && is_about_v5(&why) {
+        if offer == Subprotocol::OFFER && is_safe && is_about_v5(&why) {
             offer = Subprotocol::V4.name();
             first_reason = Some(why);
-        } else if candidates.shells.is_empty() || !is_missing(&why) {
+        } else if !is_shell || !is_missing(&why, &target.command) {
             return Err(why);
         } else {
-            target.command = candidates
-                .others
-                .pop_front()
-                .ok_or_else(|| no_shell(&target, &candidates.shells))?;
+            target.command = candidates.others.pop_front().ok_or_else(|| no_shell(&target))?;
         }
         let (connector, target, token) = (connector.clone(), target.clone(), token.clone());
         let opening: Opening<ClusterIo> = Box::pin(async move {
@@ -128,31 +139,58 @@ fn is_about_v5(why: &Ending) -> bool {
         && (says("error sending request") || says("unable to upgrade connection"))
 }
 
-/// Whether a program is not there: in the words of runc, crun, gVisor and hcsshim, or by the codes
-/// of shells.
-fn is_missing(why: &Ending) -> bool {
-    let words = [
-        "not found",
-        "no such file",
-        "No such file",
-        "cannot find the file",
-        "permission denied",
-        "Permission denied",
-    ];
-    match why.kind {
-        Kind::Exit => true,
-        Kind::Failed => words.iter().any(|words| why.message.contains(words)),
-        _ => false,
+/// Whether the program is not there: in the words that runc, crun, Kata and hcsshim have for it, or
+/// by the codes of shells. Much else "was not found" when a container is in trouble.
+fn is_missing(why: &Ending, command: &[String]) -> bool {
+    if why.kind != Kind::Failed {
+        return why.kind == Kind::Exit;
     }
+    let says = |words: &str| why.message.to_ascii_lowercase().contains(words);
+    let program = command.first().map_or("", String::as_str).to_ascii_lowercase();
+    let is_absent = says("not found") || says("no such file") || says("permission denied");
+    let is_named = says(&format!("exec: \"{program}\": "))
+        || says(&format!("stat {program}: "))
+        || says(&format!("file {program} "))
+        || says("executable file ");
+    is_absent && is_named || says("cannot find the file")
 }
 
-fn no_shell(target: &Target, tried: &[String]) -> Ending {
+fn no_shell(target: &Target) -> Ending {
     let Target { namespace, pod, .. } = target;
     let container = target.container.as_deref();
     let of = container.map_or(String::new(), |name| format!(" --target={name}"));
-    let message = format!(
-        "the container has no {}; try: kubectl debug -it {pod} -n {namespace} --image=busybox{of}",
-        tried.join(", ")
-    );
-    Ending::new(Kind::NoShell, message)
+    // Short, because the reason of a close has 123 bytes, and ending with what is to be copied.
+    let command = format!("kubectl debug -it {pod} -n {namespace} --image=busybox{of}");
+    Ending::new(Kind::NoShell, format!("no shell found; try: {command}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_is_told_from_other_trouble() {
+        let missing = |message: &str| {
+            let why = Ending::new(Kind::Failed, message.to_owned());
+            is_missing(&why, &["/bin/sh".to_owned()]) || is_missing(&why, &["sh".to_owned()])
+        };
+        for message in [
+            r#"OCI runtime exec failed: exec failed: unable to start container process: exec: "sh": executable file not found in $PATH: unknown"#,
+            r#"exec failed: unable to start container process: exec: "/bin/sh": stat /bin/sh: no such file or directory: unknown"#,
+            r#"unable to start container process: exec: "/bin/sh": permission denied"#,
+            "executable file `sh` not found in $PATH: No such file or directory",
+            "the file /bin/sh was not found: unknown",
+            "hcs::System::CreateProcess sh: The system cannot find the file specified.: unknown",
+        ] {
+            assert!(missing(message), "{message}");
+        }
+        for message in [
+            "failed to load task: no running task found: task 12ab not found: not found",
+            r#"unable to start container process: chdir to cwd ("/app") set in config.json failed: no such file or directory"#,
+            "unable to apply apparmor profile: write /proc/thread-self/attr/apparmor/exec: permission denied",
+            "cannot exec in a paused container",
+        ] {
+            assert!(!missing(message), "{message}");
+        }
+    }
 }

@@ -144,6 +144,9 @@ impl Run {
         let wire = self.browser_tape.take(n, &mut self.model, self.rig.now);
         self.longest_read.0 = self.longest_read.0.max(wire.len());
         self.rig.browser_sends(&wire);
+        if self.model.acked_at.take().is_some() {
+            self.waiting_since = Some(self.rig.now);
+        }
     }
 
     fn cluster_says(&mut self) {
@@ -168,8 +171,11 @@ impl Run {
     fn browser_takes(&mut self, n: usize) {
         if !self.browser_gone && !self.rig.session.to_browser().is_empty() {
             self.rig.browser_takes(n);
-            let waits = !self.rig.session.to_browser().is_empty();
-            self.waiting_since = waits.then_some(self.rig.now);
+            // A page that is behind takes bytes without showing them.
+            if !self.model.is_behind() {
+                let waits = !self.rig.session.to_browser().is_empty();
+                self.waiting_since = waits.then_some(self.rig.now);
+            }
         }
     }
 
@@ -253,7 +259,9 @@ impl Run {
             session.on_cluster_deaf();
         }
         match self.waiting_since {
-            _ if session.to_browser().is_empty() => self.waiting_since = None,
+            _ if session.to_browser().is_empty() && !self.model.is_behind() => {
+                self.waiting_since = None;
+            }
             None => self.waiting_since = Some(self.rig.now),
             Some(_) => {}
         }

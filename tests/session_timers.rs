@@ -485,3 +485,82 @@ fn a_process_that_was_attached_to_is_left_alone() {
     assert_eq!((outcome.ending.kind, outcome.ending.exit_code), (Kind::Exit, None));
     assert_eq!(rig.browser.output(), b"bye");
 }
+
+#[test]
+fn a_paste_that_was_read_does_not_hide_a_dead_cluster() {
+    let mut life = Life::new(options(true, |_| {}));
+    life.rig.browser_sends(&typed(&vec![b'x'; 200_000]));
+    // The pong says that the server went past all of it.
+    assert!(life.live(MINUTE).is_none());
+    life.rig.browser_sends(&typed(b"ls\r"));
+    life.cluster_answers = false;
+    let outcome = life.live(MINUTE * 2).unwrap();
+    assert_eq!(outcome.ending.kind, Kind::ClusterLost);
+}
+
+#[test]
+fn a_relay_that_was_stopped_blames_nobody_for_its_own_silence() {
+    let mut life = Life::new(options(true, |_| {}));
+    assert!(life.live(MINUTE).is_none());
+    life.rig.cluster_sends(&stdout(b"waits"));
+    // A virtual machine that stood still for an hour.
+    life.rig.now += MINUTE * 60;
+    life.rig.timeout();
+    assert!(life.live(MINUTE * 10).is_none());
+    assert!(life.rig.browser.output().ends_with(b"waits"));
+    // Afterwards as ever.
+    life.browser_answers = false;
+    assert_eq!(life.live(MINUTE * 2).unwrap().ending.kind, Kind::BrowserLost);
+}
+
+#[test]
+fn a_page_that_acknowledges_no_more_is_slow() {
+    let mut life = Life::new(options(true, |_| {}));
+    life.rig.browser_sends(&text(r#"{"type":"ack","bytes":0}"#));
+    let flood = vec![b'x'; 30_000];
+    let mut told = 0;
+    life.rig.drain();
+    while life.rig.session.wants_cluster() {
+        life.rig.cluster_sends(&stdout(&flood));
+        life.rig.drain();
+        told += flood.len();
+    }
+    assert!(told > 512 * 1024);
+    // It answers pings and takes all bytes, and shows none of them.
+    assert!(life.live(MINUTE * 4).is_none());
+    let paused = life.rig.session.traffic(life.rig.now).cluster_paused_us;
+    assert!(paused > 239 * 1_000_000, "{paused}");
+    life.rig.browser_sends(&text(r#"{"type":"ack","bytes":1000}"#));
+    assert!(life.live(MINUTE * 4).is_none(), "that was a little progress");
+    let outcome = life.live(MINUTE * 2).unwrap();
+    assert_eq!(outcome.ending.kind, Kind::SlowBrowser);
+}
+
+#[test]
+fn an_end_of_input_that_the_next_exec_cannot_have_is_told() {
+    let mut rig = shell(false);
+    rig.browser_sends(&typed(b"cat\n"));
+    rig.browser_sends(&text(r#"{"type":"eof"}"#));
+    rig.cluster_sends(&status(&internal_error("error sending request")));
+    assert!(rig.session.unstarted().is_some());
+    rig.cluster = session::readers::ClusterReader::default();
+    rig.session.on_another(Subprotocol::V4, rig.now);
+    rig.drain();
+    assert_eq!(rig.cluster.sent, [Sent::Input(b"cat\n".to_vec())]);
+    assert_eq!(rig.browser.last_json().unwrap()["type"], "error");
+}
+
+#[test]
+fn what_is_being_opened_when_the_session_ends_is_awaited_for_the_grace() {
+    let mut rig = shell(true);
+    rig.cluster_sends(&status(&internal_error(MISSING)));
+    assert!(rig.session.unstarted().is_some());
+    rig.stop(Kind::Revoked);
+    rig.drain();
+    rig.wait(ms(4999));
+    assert_eq!(rig.session.outcome().map(|it| it.ending), None);
+    rig.wait(ms(1));
+    let outcome = rig.session.outcome().unwrap();
+    assert_eq!(outcome.ending.kind, Kind::Revoked);
+    assert!(outcome.left, "it may start yet");
+}

@@ -67,6 +67,8 @@ pub struct Meter {
     pub browser_frames: AtomicU64,
     /// Messages of the cluster's.
     pub cluster_frames: AtomicU64,
+    /// Messages of either that mean nothing here.
+    pub ignored: AtomicU64,
     /// Microseconds in which the browser was not read, because the cluster took no input.
     pub browser_paused_us: AtomicU64,
     /// Microseconds in which the cluster was not read, because the browser took no output.
@@ -79,6 +81,7 @@ impl Meter {
         self.output_bytes.store(traffic.output, Ordering::Relaxed);
         self.browser_frames.store(traffic.browser_messages, Ordering::Relaxed);
         self.cluster_frames.store(traffic.cluster_messages, Ordering::Relaxed);
+        self.ignored.store(traffic.ignored, Ordering::Relaxed);
         self.browser_paused_us.store(traffic.browser_paused_us, Ordering::Relaxed);
         self.cluster_paused_us.store(traffic.cluster_paused_us, Ordering::Relaxed);
     }

@@ -214,19 +214,27 @@ where
 
     fn broken(&mut self, ending: Ending) -> Outcome {
         (self.browser, self.cluster, self.opening) = (None, None, None);
-        Outcome { ending, process: Process::Unknown, left: true, traffic: self.session.traffic() }
+        Outcome {
+            ending,
+            process: Process::Unknown,
+            left: true,
+            traffic: self.session.traffic(self.began.elapsed()),
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<Outcome> {
         for _ in 0..TURNS_MAX {
             let now = self.began.elapsed();
-            if self.session.deadline().is_some_and(|at| at <= now) {
+            let is_due = self.session.deadline().is_some_and(|at| at <= now);
+            if is_due {
                 self.session.on_timeout(now);
             }
             let moved = self.turn(cx, now) | self.try_another(cx, now);
             self.close_what_is_over(cx);
-            if moved && let Some(meter) = &self.meter {
-                meter.note(&self.session.traffic());
+            if (moved || is_due)
+                && let Some(meter) = &self.meter
+            {
+                meter.note(&self.session.traffic(now));
             }
             if self.again.is_some() && !self.session.may_be_unstarted() {
                 // What it would start is kilobytes, and the session may last for hours.

@@ -50,6 +50,7 @@ pub(crate) enum Effect {
     Input(Vec<u8>),
     Size(u64, u64),
     Eof,
+    Ack(u64),
     JsonPing(u64),
     Malformed,
     BrowserPing(Vec<u8>),
@@ -81,6 +82,10 @@ pub(crate) struct Model {
     pub(crate) sent: Vec<Sent>,
     pub(crate) sizes: Vec<(u64, u64)>,
     pub(crate) output: u64,
+    acked: Option<u64>,
+    ack_window: u64,
+    /// When the page last said that it had consumed more than before.
+    pub(crate) acked_at: Option<Time>,
     pub(crate) ended: Option<Expect>,
     pub(crate) process: Process,
 }
@@ -103,6 +108,9 @@ impl Model {
             sent: Vec::new(),
             sizes: Vec::new(),
             output: 0,
+            acked: None,
+            ack_window: options.limits.ack_window,
+            acked_at: None,
             ended: None,
             process: Process::Unknown,
         }
@@ -112,6 +120,11 @@ impl Model {
         if self.dialect == Dialect::V1 {
             tell(&mut self.told, Told::Json(json));
         }
+    }
+
+    /// Whether the page is further behind than it may be.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.ended.is_none() && self.acked.is_some_and(|it| self.output - it > self.ack_window)
     }
 
     pub(crate) fn input(&mut self, bytes: &[u8]) {
@@ -169,6 +182,12 @@ impl Model {
                     self.takes_input = false;
                     self.sent.push(Sent::CloseInput);
                 }
+            }
+            Effect::Ack(bytes) => {
+                let before = self.acked.unwrap_or(0);
+                let acked = (*bytes).max(before).min(self.output);
+                self.acked_at = if acked > before { Some(now) } else { self.acked_at };
+                self.acked = Some(acked);
             }
             Effect::JsonPing(id) => self.json(serde_json::json!({"type": "pong", "id": id})),
             Effect::Malformed => {

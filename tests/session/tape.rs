@@ -178,11 +178,14 @@ impl Tape {
                 };
                 self.browser_text(random, &json, effect);
             }
-            11 => self.browser_text(random, r#"{"type":"ack","bytes":123456789}"#, Effect::Nothing),
+            11 => {
+                let json = r#"{"type":"ack","bytes":123456789}"#;
+                self.browser_text(random, json, Effect::Ack(123_456_789));
+            }
             12 => {
                 let bytes = random.below(2000);
                 let json = format!(r#"{{"type":"ack","bytes":{bytes}}}"#);
-                self.browser_text(random, &json, Effect::Nothing);
+                self.browser_text(random, &json, Effect::Ack(bytes as u64));
             }
             13 => self.browser_text(random, r#"{"type":"ping","id":5}"#, Effect::JsonPing(5)),
             14 => {

@@ -43,6 +43,8 @@ pub(super) struct Leg {
     pub(super) told: u64,
     /// The part of them that the page has consumed, once it began to say so.
     pub(super) acked: Option<u64>,
+    /// How far the page may be behind.
+    ack_window: u64,
     /// Whether bytes that were taken may be held back by TLS. Until they are not, they wait for
     /// the browser like those in the outbox.
     pub(super) unflushed: bool,
@@ -91,6 +93,7 @@ impl Leg {
             misunderstood: 0,
             told: 0,
             acked: None,
+            ack_window: limits.ack_window,
             unflushed: false,
             progress_at: Time::ZERO,
             patience: limits.slow_browser,
@@ -246,9 +249,28 @@ impl Leg {
         self.unfinished = None;
     }
 
-    /// The clock of a browser that takes nothing starts with the first byte that waits for it.
+    /// The clock of a browser that takes nothing starts with the first byte that waits for it, or
+    /// with the first that is too far ahead of its acknowledgements.
     pub(super) fn mark_progress(&mut self, now: Time) {
-        if self.is_clear() {
+        if self.is_clear() && !self.is_behind() {
+            self.progress_at = now;
+        }
+    }
+
+    /// Some of what waits was taken. A page that is behind takes it without showing it.
+    pub(super) fn took(&mut self, now: Time) {
+        if !self.is_behind() {
+            self.progress_at = now;
+        }
+    }
+
+    /// The page says how much it has consumed. It cannot be more than it was told, nor less than
+    /// it said before.
+    pub(super) fn ack(&mut self, bytes: u64, now: Time) {
+        let before = self.acked.unwrap_or(0);
+        let acked = bytes.clamp(before, self.told);
+        self.acked = Some(acked);
+        if acked > before {
             self.progress_at = now;
         }
     }
@@ -268,7 +290,8 @@ impl Leg {
 
     /// When a browser that takes nothing is given up.
     pub(super) fn slow_at(&self) -> Option<Time> {
-        (!self.is_clear()).then(|| self.progress_at.saturating_add(self.patience))
+        let waits = !self.is_clear() || self.state == State::Open && self.is_behind();
+        waits.then(|| self.progress_at.saturating_add(self.patience))
     }
 
     /// Whether nothing waits for the browser.
@@ -276,8 +299,8 @@ impl Leg {
         self.outbox.is_empty() && !self.unflushed
     }
 
-    /// Bytes told but not acknowledged, once the page acknowledges at all.
-    pub(super) fn unacked(&self) -> u64 {
-        self.acked.map_or(0, |acked| self.told - acked)
+    /// Whether more is unacknowledged than may be, once the page acknowledges at all.
+    pub(super) fn is_behind(&self) -> bool {
+        self.acked.is_some_and(|acked| self.told - acked > self.ack_window)
     }
 }

@@ -45,8 +45,11 @@ pub(super) enum State {
         /// What is to be typed next, and when; nothing without a terminal.
         key: Option<(Time, u8)>,
     },
-    /// Nothing was started. Something else may be, on another connection.
-    Unstarted,
+    /// Nothing was started. Something else may be, on another connection; once the session has
+    /// ended, that is awaited until then.
+    Unstarted {
+        until: Option<Time>,
+    },
     /// Our close is queued.
     Closing {
         until: Time,
@@ -149,6 +152,10 @@ impl Leg {
         // The size belongs to what is typed after it, so it does not wait any longer.
         self.send_size(now, true);
         self.data_at = now;
+        if self.ponged > self.typed_after {
+            // All that was typed before was read past, so it blocks nobody.
+            self.typed = 0;
+        }
         self.typed_after = self.pings;
         self.typed += bytes.len() as u64;
         while !bytes.is_empty() {
@@ -194,7 +201,7 @@ impl Leg {
     /// Wants the terminal to have this size. Without a terminal nothing may be sent: a second
     /// resize stops the server's read loop for good (recorded).
     pub(super) fn resize(&mut self, size: Size) {
-        if self.exec.tty && matches!(self.state, State::Open | State::Unstarted) {
+        if self.exec.tty && matches!(self.state, State::Open | State::Unstarted { .. }) {
             self.size_wanted = (self.size_sent != Some(size)).then_some(size);
         }
     }
@@ -308,6 +315,9 @@ impl Leg {
     /// Where nothing can be said to it, the connection is closed at once: on v4 without a TTY
     /// that is what ends its input.
     pub(super) fn hang_up(&mut self, now: Time, grace: Time, close_wait: Time) {
+        if let State::Unstarted { until } = &mut self.state {
+            *until = Some(now.saturating_add(grace));
+        }
         if self.state != State::Open {
             return;
         }
@@ -380,7 +390,7 @@ impl Leg {
     /// Nothing was started: the connection is of no use any more.
     pub(super) fn unstarted(&mut self) {
         self.gone();
-        self.state = State::Unstarted;
+        self.state = State::Unstarted { until: None };
     }
 
     pub(super) fn gone(&mut self) {

@@ -4,7 +4,7 @@ use super::super::ending::{Ending, Kind};
 use super::super::frame::{Event, Kind as MessageKind};
 use super::super::message::{FromBrowser, ToBrowser};
 use super::browser::Unfinished;
-use super::{Session, Time, browser, cluster};
+use super::{NO_EOF, Session, Time, browser, cluster};
 
 /// Messages that are not understood end the session at this number: a page that keeps sending
 /// them is broken or is not one of ours.
@@ -48,11 +48,7 @@ impl Session {
             Ok(FromBrowser::Input(bytes)) => self.input(&bytes, now),
             Ok(FromBrowser::Resize(Some(size))) => self.cluster.resize(size),
             Ok(FromBrowser::Eof) => self.on_eof(),
-            // A page cannot have consumed more than it was told, nor take an ack back.
-            Ok(FromBrowser::Ack(bytes)) => {
-                let before = self.browser.acked.unwrap_or(0);
-                self.browser.acked = Some(bytes.clamp(before, self.browser.told));
-            }
+            Ok(FromBrowser::Ack(bytes)) => self.browser.ack(bytes, now),
             Ok(FromBrowser::Ping(id)) => self.browser.tell(&ToBrowser::Pong { id }),
             Ok(FromBrowser::Unknown) => self.traffic.ignored += 1,
             Ok(FromBrowser::Empty | FromBrowser::Resize(None)) => {}
@@ -75,7 +71,7 @@ impl Session {
         self.browser.typed_at = now;
         self.idle_warned = false;
         if let Some(held) = self.held.as_mut().filter(|_| self.cluster.takes_input) {
-            if self.cluster.state == cluster::State::Unstarted {
+            if matches!(self.cluster.state, cluster::State::Unstarted { .. }) {
                 // Only here; and the browser is not read when it is much.
                 held.input.extend_from_slice(bytes);
             } else if !held.push(bytes, self.limits.outbox, now) {
@@ -92,8 +88,7 @@ impl Session {
                 held.eof = true;
             }
         } else {
-            let message = "eof needs a session without a terminal and a cluster that speaks v5";
-            self.browser.tell(&ToBrowser::Error { message });
+            self.browser.tell(&ToBrowser::Error { message: NO_EOF });
         }
     }
 }

@@ -97,7 +97,7 @@ impl Session {
     }
 
     pub(super) fn cluster_broke(&mut self, message: String, now: Time) {
-        if self.cluster.state == cluster::State::Unstarted {
+        if matches!(self.cluster.state, cluster::State::Unstarted { .. }) {
             return;
         }
         self.end(Ending::new(Kind::ClusterProtocol, message), now);

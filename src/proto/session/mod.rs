@@ -33,6 +33,9 @@ use super::message::{Dialect, ToBrowser};
 /// Time since the session began.
 pub type Time = Duration;
 
+/// What a browser is told that says `eof` where it means nothing.
+const NO_EOF: &str = "eof needs a session without a terminal and a cluster that speaks v5";
+
 /// One session. See the module's text.
 pub struct Session {
     browser: browser::Leg,
@@ -151,7 +154,9 @@ impl Session {
             match self.cluster.parser.next(&mut bytes) {
                 Ok(None) => break,
                 Ok(Some(event)) => self.on_cluster_event(event, now),
-                Err(error) => self.cluster_broke(format!("the cluster's {error}"), now),
+                Err(error) => {
+                    self.cluster_broke(format!("the cluster broke the protocol: {error}"), now);
+                }
             }
         }
         self.browser.finish();
@@ -204,8 +209,10 @@ impl Session {
         if let Some(held) = &mut self.held {
             held.again(now);
             self.cluster.input(&held.input, now);
-            if held.eof {
+            if held.eof && self.cluster.can_close_input() {
                 self.cluster.close_input();
+            } else if held.eof {
+                self.browser.tell(&ToBrowser::Error { message: NO_EOF });
             }
         }
         self.cluster.finish();
@@ -231,7 +238,7 @@ impl Session {
             // not take is no reason: an interrupt must get past it.
             browser::State::Open => {
                 let held = self.held.as_ref().map_or(0, |held| held.input.len());
-                let is_between = self.cluster.state == cluster::State::Unstarted;
+                let is_between = matches!(self.cluster.state, cluster::State::Unstarted { .. });
                 self.cluster.outbox.len() < self.limits.outbox
                     && self.browser.outbox.answers() < self.limits.outbox
                     && !(is_between && held >= self.limits.outbox)
@@ -247,18 +254,16 @@ impl Session {
         let answers_fit = self.cluster.outbox.answers() < self.limits.outbox;
         match self.cluster.state {
             cluster::State::Open => {
-                self.browser.is_clear()
-                    && answers_fit
-                    && self.browser.unacked() <= self.limits.ack_window
+                self.browser.is_clear() && answers_fit && !self.browser.is_behind()
             }
             // All that is left to come is the close. A page that acknowledges late, or never
             // again, shall hear the exit all the same.
             cluster::State::StatusSeen { .. } => self.browser.is_clear(),
             // Output is discarded now, so nobody needs to be waited for.
             cluster::State::HangingUp { .. } => answers_fit,
-            cluster::State::Unstarted | cluster::State::Closing { .. } | cluster::State::Gone => {
-                false
-            }
+            cluster::State::Unstarted { .. }
+            | cluster::State::Closing { .. }
+            | cluster::State::Gone => false,
         }
     }
 
@@ -269,7 +274,7 @@ impl Session {
 
     /// Whether the cluster's connection is not needed any more.
     pub fn is_cluster_over(&self) -> bool {
-        matches!(self.cluster.state, cluster::State::Unstarted | cluster::State::Gone)
+        matches!(self.cluster.state, cluster::State::Unstarted { .. } | cluster::State::Gone)
     }
 
     /// Bytes for the browser.
@@ -282,7 +287,7 @@ impl Session {
     pub fn browser_took(&mut self, n: usize, now: Time) {
         self.browser.outbox.advance(n);
         self.browser.unflushed = true;
-        self.browser.progress_at = now;
+        self.browser.took(now);
     }
 
     /// Takes note that nothing that was taken is held back any more.
@@ -324,8 +329,11 @@ impl Session {
     }
 
     /// How much went through so far.
-    pub fn traffic(&self) -> Traffic {
-        Traffic { output: self.browser.told, ..self.traffic }
+    pub fn traffic(&self, now: Time) -> Traffic {
+        let mut traffic = Traffic { output: self.browser.told, ..self.traffic };
+        timers::add_pause(self.browser_paused_at, &mut traffic.browser_paused_us, now);
+        timers::add_pause(self.cluster_paused_at, &mut traffic.cluster_paused_us, now);
+        traffic
     }
 
     /// The outcome, once nothing more will come out.
@@ -333,7 +341,8 @@ impl Session {
         let over = self.browser.state == browser::State::Gone
             && self.cluster.state == cluster::State::Gone;
         let ending = self.ending.as_ref().filter(|_| over)?;
-        let (process, left, traffic) = (self.process, self.left, self.traffic());
+        // Neither leg is open any more, so no pause is going on.
+        let (process, left, traffic) = (self.process, self.left, self.traffic(Time::ZERO));
         Some(Outcome { ending: ending.as_ref().clone(), process, left, traffic })
     }
 
@@ -366,7 +375,7 @@ impl Session {
         self.stopping = None;
         let status = self.cluster.status.take();
         let is_running =
-            matches!(self.cluster.state, cluster::State::Open | cluster::State::Unstarted);
+            matches!(self.cluster.state, cluster::State::Open | cluster::State::Unstarted { .. });
         self.left |= status.is_none() && is_running;
         let ending = status.map_or(ending, |status| self.ending_of(*status));
         self.browser.last_words(&ending);

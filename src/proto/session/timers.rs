@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::outcome::End;
 use super::{Ending, Kind, Session, Time, browser, cluster};
 
+/// A timer that is so late was not late by itself: the program was stopped, or its machine.
+const ASLEEP: Time = Time::from_secs(5);
+
 impl Session {
     /// When [`Session::on_timeout`] is to be called, if nothing else happens.
     pub fn deadline(&self) -> Option<Time> {
@@ -31,7 +34,8 @@ impl Session {
                 self.cluster.pulse.dead_at(limits.dead_after),
                 Some(self.cluster.data_due(limits)),
             ],
-            cluster::State::Unstarted | cluster::State::Gone => [None; 3],
+            cluster::State::Unstarted { until } => [until, None, None],
+            cluster::State::Gone => [None; 3],
         };
         let running = self.ending.is_none();
         let held = self.held.as_ref().filter(|_| self.cluster.state == cluster::State::Open);
@@ -50,6 +54,9 @@ impl Session {
 
     /// Does whatever is due.
     pub fn on_timeout(&mut self, now: Time) {
+        if self.deadline().is_some_and(|due| now.saturating_sub(due) >= ASLEEP) {
+            self.wake_up(now);
+        }
         // Before anything is said to the browser here, which would have to be taken first.
         let reads_cluster = self.wants_cluster();
         self.cluster.send_size(now, false);
@@ -64,6 +71,16 @@ impl Session {
         self.on_browser_timers(now);
         self.on_cluster_timers(reads_cluster, now);
         self.settle(now);
+    }
+
+    /// It was us who were silent: nobody was asked, and what was said has not been read yet.
+    fn wake_up(&mut self, now: Time) {
+        self.browser.pulse.heard(now);
+        self.cluster.pulse.heard(now);
+        self.browser.progress_at = now;
+        if let Some(message) = &mut self.browser.unfinished {
+            message.since = now;
+        }
     }
 
     /// The limits of the whole session, and the time that a stop leaves to the user.
@@ -150,6 +167,7 @@ impl Session {
             }
             cluster::State::HangingUp { .. } => self.cluster.go_on_hanging_up(now, close_wait),
             cluster::State::Closing { until } if until <= now => self.cluster.gone(),
+            cluster::State::Unstarted { until: Some(until) } if until <= now => self.cluster.gone(),
             _ => {}
         }
     }
@@ -202,18 +220,23 @@ impl Due {
 fn note_pause(since: &mut Option<Time>, is_paused: bool, total: &mut u64, now: Time) {
     if is_paused {
         since.get_or_insert(now);
-    } else if let Some(since) = since.take() {
-        let micros = now.saturating_sub(since).as_micros();
-        *total = total.saturating_add(u64::try_from(micros).unwrap_or(u64::MAX));
+    } else {
+        add_pause(since.take(), total, now);
     }
+}
+
+/// Adds a pause that began then, in microseconds.
+pub(super) fn add_pause(since: Option<Time>, total: &mut u64, now: Time) {
+    let micros = since.map_or(0, |since| now.saturating_sub(since).as_micros());
+    *total = total.saturating_add(u64::try_from(micros).unwrap_or(u64::MAX));
 }
 
 /// A time as people say it.
 fn in_words(time: Duration) -> String {
     let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
     match seconds {
-        0..=119 => format!("{seconds} s"),
-        120..=7199 => format!("{} min", seconds / 60),
-        _ => format!("{} h", seconds / 3600),
+        7200.. if seconds.is_multiple_of(3600) => format!("{} h", seconds / 3600),
+        120.. if seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
+        _ => format!("{seconds} s"),
     }
 }

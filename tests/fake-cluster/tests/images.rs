@@ -241,7 +241,7 @@ async fn a_process_has_the_environment_of_a_container() {
 #[tokio::test]
 async fn a_second_exec_finds_the_processes_of_the_first_by_their_environment() {
     let cluster = cluster(Behaviour::of_image(Image::ShOnly)).await;
-    let begin = "PODWIRE_SESSION=4d9b; export PODWIRE_SESSION; exec sh -c 'echo go; sleep 4714'";
+    let begin = "PODWIRE_SESSION=4d9b; export PODWIRE_SESSION; exec sh -c 'echo go; sleep 4714; :'";
     let mut peer = exec(&cluster, begin, TTY).await;
     says(&mut peer, "go").await;
     let end = "for p in /proc/[0-9]*; do tr '\\0' '\\n' < $p/environ 2> /dev/null | \
