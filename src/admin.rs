@@ -22,12 +22,12 @@ use tokio::sync::watch;
 use crate::accept::{Body, Refusal};
 use crate::config::Config;
 use crate::credential::Token;
+use crate::door::{Door, accept_all, http};
 use crate::listener::Listener;
 use crate::metrics::Metrics;
 use crate::origin;
 use crate::proto::ending::{Ending, Kind};
 use crate::registry::{Facts, Registry};
-use crate::server::{Door, accept_all, http};
 
 /// What Prometheus reads.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";

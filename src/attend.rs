@@ -11,18 +11,32 @@ use log::Level;
 use tokio::sync::{oneshot, watch};
 
 use crate::accept::{BrowserIo, Upgrade};
+use crate::config::{Config, Hangup};
 use crate::credential::Token;
 use crate::exec::{ClusterIo, Connector};
 use crate::hangup::Farewell;
-use crate::metrics::HungUp;
+use crate::kubeconfig::Clusters;
+use crate::metrics::{HungUp, Metrics};
 use crate::proto::ending::{Ending, Kind};
 use crate::proto::message::Place;
-use crate::proto::session::{Limits, Outcome, Process};
-use crate::registry::{Entry, Permit, State};
+use crate::proto::session::{Leaving, Limits, Outcome, Process};
+use crate::registry::{Entry, Permit, Registry, State};
 use crate::relay::{Again, Browser, Cluster, hang_up, refuse, relay};
-use crate::server::Shared;
 use crate::shell::{self, Candidates};
 use crate::target::{Target, Verb};
+
+/// Everything that all sessions share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Arc<Config>,
+    /// Those of each session.
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) clusters: Clusters,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Becomes true when sessions are to end.
+    pub(crate) stopping: watch::Receiver<bool>,
+}
 
 /// What a session is to be.
 pub(crate) struct Wish {
@@ -79,7 +93,7 @@ pub(crate) async fn session(shared: Arc<Shared>, wish: Box<Wish>, caller: Caller
     let hook = shared.config.hook;
     let stop = Box::pin(async {
         if let Some(hook) = hook {
-            hook(farewell.target());
+            hook(&farewell.target);
         }
         reason_to_stop(shared.stopping.clone(), &entry).await
     });
@@ -134,7 +148,7 @@ async fn begin(shared: Arc<Shared>, wish: Box<Wish>, caller: Caller) -> Option<B
             let place = account.refused(&ending);
             let forget = async {
                 if let Ok(mut cluster) = open.await {
-                    let farewell = Farewell::new(&shared.config, &wish, &mut cluster);
+                    let farewell = farewell(&shared.config, &wish, &mut cluster);
                     let outcome = hang_up(cluster, Arc::clone(limits)).await;
                     let (_, hung_up) = farewell.see_off(outcome).await;
                     shared.metrics.hung_up(hung_up);
@@ -146,10 +160,30 @@ async fn begin(shared: Arc<Shared>, wish: Box<Wish>, caller: Caller) -> Option<B
         }
     };
     account.opened(&cluster);
-    let farewell = Box::new(Farewell::new(&shared.config, &wish, &mut cluster));
+    let farewell = Box::new(farewell(&shared.config, &wish, &mut cluster));
     cluster.meter = Some(Arc::clone(&entry.meter));
     cluster.again = again(*wish, &cluster.place);
     Some(Begun { account, farewell, browser: caller.browser().await, cluster })
+}
+
+/// What is to be done about the process if the session ends first; the cluster's end is told, too.
+fn farewell(config: &Config, wish: &Wish, cluster: &mut Cluster<ClusterIo>) -> Farewell {
+    let keys = config.hangup != Hangup::None && !cluster.attached;
+    cluster.leaving = if keys { Leaving::HangUp } else { Leaving::Nothing };
+    let is_marked = wish.candidates.as_ref().is_ok_and(Candidates::is_marked);
+    Farewell {
+        connector: wish.connector.clone(),
+        target: Target {
+            session: wish.target.session.clone(),
+            container: cluster.place.container.clone(),
+            // It may be long, and is not needed any more.
+            command: Vec::new(),
+            ..Target::new(wish.target.namespace.clone(), wish.target.pod.clone())
+        },
+        token: wish.token.clone(),
+        keys,
+        signal: config.hangup == Hangup::Signal && is_marked,
+    }
 }
 
 /// How the session goes on if nothing was started. What was attached to was.

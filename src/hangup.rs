@@ -11,16 +11,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::sleep;
 
-use crate::attend::Wish;
-use crate::config::{Config, Hangup};
 use crate::credential::Token;
-use crate::exec::{ClusterIo, Connector};
+use crate::exec::Connector;
 use crate::metrics::HungUp;
 use crate::proto::ending::{Ending, Kind};
 use crate::proto::message::Dialect;
 use crate::proto::session::{Leaving, Limits, Outcome, Process};
-use crate::relay::{Browser, Cluster, relay};
-use crate::shell::{Candidates, MARK};
+use crate::relay::{Browser, relay};
+use crate::shell::MARK;
 use crate::target::Target;
 
 /// For all of it. A cluster that needs longer to start a shell is in trouble, and a drain waits.
@@ -33,41 +31,16 @@ const NO_TOOL: u8 = 10;
 
 /// What is needed of a session once it is over.
 pub(crate) struct Farewell {
-    connector: Option<Connector>,
-    /// Without the command, which may be long.
-    target: Target,
-    token: Option<Token>,
-    /// Whether there are keys to be typed, and whether there is a mark to be looked for then.
-    keys: bool,
-    signal: bool,
+    pub(crate) connector: Option<Connector>,
+    /// Where the session was.
+    pub(crate) target: Target,
+    pub(crate) token: Option<Token>,
+    /// Whether keys are typed, and whether there is a mark to be looked for then.
+    pub(crate) keys: bool,
+    pub(crate) signal: bool,
 }
 
 impl Farewell {
-    /// Tells the cluster's end what is to become of its process, too.
-    pub(crate) fn new(config: &Config, wish: &Wish, cluster: &mut Cluster<ClusterIo>) -> Self {
-        let hangup = config.hangup;
-        let keys = hangup != Hangup::None && !cluster.attached;
-        cluster.leaving = if keys { Leaving::HangUp } else { Leaving::Nothing };
-        Self {
-            connector: wish.connector.clone(),
-            target: Target {
-                session: wish.target.session.clone(),
-                container: cluster.place.container.clone(),
-                command: Vec::new(),
-                ..Target::new(wish.target.namespace.clone(), wish.target.pod.clone())
-            },
-            token: wish.token.clone(),
-            keys,
-            signal: hangup == Hangup::Signal
-                && wish.candidates.as_ref().is_ok_and(Candidates::is_marked),
-        }
-    }
-
-    /// Where the session was.
-    pub(crate) fn target(&self) -> &Target {
-        &self.target
-    }
-
     /// Ends what the session has left behind: the second step of the hang-up, for which the
     /// session must be over. Says what is known of the process then, and what was done.
     pub(crate) async fn see_off(self, mut outcome: Outcome) -> (Outcome, HungUp) {

@@ -89,6 +89,7 @@ mod admin;
 mod attend;
 mod caller;
 pub mod config;
+mod door;
 pub mod listener;
 pub mod logging;
 mod metrics;

@@ -12,7 +12,6 @@ use serde::Serialize;
 
 use crate::proto::ending::Kind;
 use crate::proto::message::Dialect;
-use crate::registry::dialect_name;
 use crate::relay::Meter;
 
 /// What one or more meters say.
@@ -123,7 +122,7 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         let kinds = || Kind::ALL.map(|kind| kind.facts().name);
         Self {
-            started: Family::new([Dialect::Seed, Dialect::V1].map(dialect_name)),
+            started: Family::new([Dialect::Seed, Dialect::V1].map(Dialect::name)),
             ended: Family::new(kinds()),
             rejected: Family::new(kinds().into_iter().chain([METHOD, NOT_UPGRADE])),
             hangups: Family::new(HungUp::NAMES),

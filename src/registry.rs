@@ -283,7 +283,7 @@ impl Entry {
             container: found.map_or(&self.container, |found| &found.container).as_deref(),
             tty: self.tty,
             protocol: found.map(|found| found.protocol),
-            dialect: dialect_name(self.dialect),
+            dialect: self.dialect.name(),
             user: self.user.map(|user| user.to_string()),
             remote: &self.remote,
             started: humantime::format_rfc3339_millis(self.started).to_string(),
@@ -311,14 +311,6 @@ pub(crate) struct Facts<'a> {
     pub(crate) age_seconds: u64,
     #[serde(flatten)]
     pub(crate) traffic: Totals,
-}
-
-/// A dialect's name in logs, metrics and the list.
-pub(crate) fn dialect_name(dialect: Dialect) -> &'static str {
-    match dialect {
-        Dialect::Seed => "seed",
-        Dialect::V1 => Dialect::V1_NAME,
-    }
 }
 
 /// A session's place among the others. Dropping it gives the place back, in every case.

@@ -6,13 +6,11 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
@@ -21,37 +19,22 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::accept::{Body, Refusal, accept};
 use crate::admin::{self, Admin};
-use crate::attend::{Caller, Wish, session};
+use crate::attend::{Caller, Shared, Wish, session};
 use crate::caller;
-use crate::config::{Auth, Config, HeadLimits};
+use crate::config::{Auth, Config};
+use crate::door::{Door, accept_all, http};
 use crate::kubeconfig::Clusters;
 use crate::listener::Listener;
 use crate::metrics::Metrics;
 use crate::origin;
 use crate::proto::ending::{Ending, Kind};
-use crate::proto::session::Limits;
 use crate::registry::{Capacity, Registry};
 use crate::route;
 use crate::shell;
 use crate::socket;
 
-/// A pause after a failed accept: out of file descriptors, trying again at once would only spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The part of the drain that users may have to read why: the hang-up needs the rest.
 const NOTICE_PART: u32 = 4;
-
-/// Everything that all sessions share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) config: Arc<Config>,
-    /// Those of each session.
-    pub(crate) limits: Arc<Limits>,
-    pub(crate) clusters: Clusters,
-    pub(crate) registry: Arc<Registry>,
-    pub(crate) metrics: Arc<Metrics>,
-    /// Becomes true when sessions are to end.
-    pub(crate) stopping: watch::Receiver<bool>,
-}
 
 /// Looks for what would be found wrong only while serving.
 ///
@@ -123,54 +106,6 @@ async fn serve_browsers(
     if timeout(all, stopping.closed()).await.is_err() {
         log::warn!("some sessions were not over in time");
     }
-}
-
-/// Who answers at a listener.
-pub(crate) trait Door {
-    /// Asks the kernel for what the connections in here need.
-    fn prepare(&self, stream: &TcpStream);
-
-    /// Takes care of a connection, in a task of its own.
-    fn enter<S>(&self, stream: S, remote: Arc<str>)
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static;
-}
-
-/// Lets in whoever connects.
-pub(crate) async fn accept_all(listener: &Listener, door: &impl Door) {
-    loop {
-        let accepted = match listener {
-            Listener::Tcp(tcp) => match tcp.accept().await {
-                Ok((stream, remote)) => {
-                    door.prepare(&stream);
-                    door.enter(stream, remote.to_string().into());
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            },
-            Listener::Unix(unix) => match unix.accept().await {
-                Ok((stream, _)) => {
-                    door.enter(stream, "unix".into());
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            },
-        };
-        if let Err(error) = accepted {
-            log::warn!("cannot accept a connection: {error}");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-        }
-    }
-}
-
-/// HTTP/1 with the limits of a head.
-pub(crate) fn http(head: &HeadLimits) -> http1::Builder {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(head.time)
-        .max_buf_size(head.size)
-        .max_headers(head.fields);
-    http
 }
 
 /// The public door.

@@ -27,13 +27,17 @@ impl Dialect {
     /// The subprotocol that chooses [`Dialect::V1`].
     pub const V1_NAME: &str = "podwire.v1";
 
+    /// Its name in logs and metrics, and as the parameter `proto`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Seed => "seed",
+            Self::V1 => Self::V1_NAME,
+        }
+    }
+
     /// The dialect that a subprotocol or the parameter `proto` names.
     pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "seed" => Some(Self::Seed),
-            Self::V1_NAME => Some(Self::V1),
-            _ => None,
-        }
+        [Self::Seed, Self::V1].into_iter().find(|dialect| dialect.name() == name)
     }
 }
 

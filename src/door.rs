@@ -1,0 +1,65 @@
+//! What every listener of the program does: let in whoever connects, and speak HTTP within limits.
+//!
+//! What it must never know: who comes, and what for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioTimer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use crate::config::HeadLimits;
+use crate::listener::Listener;
+
+/// A pause after a failed accept: out of file descriptors, trying again at once would only spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Who answers at a listener.
+pub(crate) trait Door {
+    /// Asks the kernel for what the connections in here need.
+    fn prepare(&self, stream: &TcpStream);
+
+    /// Takes care of a connection, in a task of its own.
+    fn enter<S>(&self, stream: S, remote: Arc<str>)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+}
+
+/// Lets in whoever connects.
+pub(crate) async fn accept_all(listener: &Listener, door: &impl Door) {
+    loop {
+        let accepted = match listener {
+            Listener::Tcp(tcp) => match tcp.accept().await {
+                Ok((stream, remote)) => {
+                    door.prepare(&stream);
+                    door.enter(stream, remote.to_string().into());
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            },
+            Listener::Unix(unix) => match unix.accept().await {
+                Ok((stream, _)) => {
+                    door.enter(stream, "unix".into());
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            },
+        };
+        if let Err(error) = accepted {
+            log::warn!("cannot accept a connection: {error}");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+    }
+}
+
+/// HTTP/1 with the limits of a head.
+pub(crate) fn http(head: &HeadLimits) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(head.time)
+        .max_buf_size(head.size)
+        .max_headers(head.fields);
+    http
+}
