@@ -51,7 +51,7 @@ pub fn bad_requests() -> Vec<Row> {
         Row::at_the_door("a bad name", "bad_request").asks("/exec?namespace=demo&pod=-x"),
         Row::at_the_door("a parameter twice", "bad_request")
             .asks("/exec?namespace=demo&ns=demo&pod=shell"),
-        Row::at_the_door("an unknown shell", "bad_request")
+        Row::refused("an unknown shell", "bad_request")
             .asks("/exec?namespace=demo&pod=shell&shell=nosuch"),
         Row::at_the_door("no streams", "bad_request")
             .asks("/api/v1/namespaces/demo/pods/shell/exec?container=main&command=true")
@@ -77,7 +77,7 @@ pub fn rights() -> Vec<Row> {
         Row::at_the_door("no token", "unauthorized").auth("passthrough"),
         Row::refused("a wrong token", "unauthorized").auth("passthrough").headers(bearer[0]),
         Row::at_the_door("a foreign page", "forbidden").origin("https://evil"),
-        Row::at_the_door("a free command", "forbidden").flags(&["--no-command"]),
+        Row::refused("a free command", "forbidden").flags(&["--no-command"]),
         Row::refused("no right", "forbidden")
             .auth("passthrough")
             .headers(bearer[1])
