@@ -7,12 +7,13 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use pty_process::{OwnedReadPty, OwnedWritePty};
 use rustix::termios::Winsize;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::image::Installed;
 use crate::random;
@@ -74,6 +75,7 @@ pub(crate) fn start(plan: &Plan, container: &Container) -> Result<Process, Outco
         Err(_) if image.exits_127() => return Err(Outcome::Exit(127)),
         Err(why) => return Err(unable(why)),
     };
+    forget_ignored_signals();
     let mut command = Command::new(found.file);
     command
         .arg0(program)
@@ -92,6 +94,30 @@ pub(crate) fn start(plan: &Plan, container: &Container) -> Result<Process, Outco
         let reason = text.split(" (os error").next().unwrap_or_default().to_lowercase();
         unable(format!("exec: \"{}\": {reason}", program.to_string_lossy()))
     })
+}
+
+/// Signals that were ignored when this program was started, as `nohup` and the background jobs of
+/// scripts have it, would be ignored by everything that it starts; in a container none is. A signal
+/// that is caught here is neither caught nor ignored there (`execve(2)`).
+fn forget_ignored_signals() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+        let kinds = [
+            SignalKind::hangup(),
+            SignalKind::interrupt(),
+            SignalKind::quit(),
+            SignalKind::terminate(),
+        ];
+        for kind in kinds {
+            if mask >> (kind.as_raw_value() - 1) & 1 == 1 {
+                // It stays caught when this is dropped, and nobody is told.
+                let _ = signal(kind);
+            }
+        }
+    });
 }
 
 fn in_terminal(mut command: Command) -> io::Result<Process> {
