@@ -111,7 +111,7 @@ fn nothing_outside_the_tests_gives_up_on_a_value() {
 }
 
 /// Most sessions are idle, and then this is all that they own in the machine: no buffer, no frame.
-/// Measured: 688 bytes. What would grow it past the budget belongs into a box that exists while
+/// Measured: 768 bytes. What would grow it past the budget belongs into a box that exists while
 /// it is needed.
 const SESSION_MAX: usize = 768;
 

@@ -43,8 +43,9 @@ pub(super) struct Leg {
     pub(super) told: u64,
     /// The part of them that the page has consumed, once it began to say so.
     pub(super) acked: Option<u64>,
-    /// How far the page may be behind.
-    ack_window: u64,
+    /// Whether more is unacknowledged than may be, once the page acknowledges at all; kept by
+    /// [`Leg::settle`].
+    pub(super) is_behind: bool,
     /// Whether bytes that were taken may be held back by TLS. Until they are not, they wait for
     /// the browser like those in the outbox.
     pub(super) unflushed: bool,
@@ -93,7 +94,7 @@ impl Leg {
             misunderstood: 0,
             told: 0,
             acked: None,
-            ack_window: limits.ack_window,
+            is_behind: false,
             unflushed: false,
             progress_at: Time::ZERO,
             patience: limits.slow_browser,
@@ -252,14 +253,14 @@ impl Leg {
     /// The clock of a browser that takes nothing starts with the first byte that waits for it, or
     /// with the first that is too far ahead of its acknowledgements.
     pub(super) fn mark_progress(&mut self, now: Time) {
-        if self.is_clear() && !self.is_behind() {
+        if self.is_clear() && !self.is_behind {
             self.progress_at = now;
         }
     }
 
     /// Some of what waits was taken. A page that is behind takes it without showing it.
     pub(super) fn took(&mut self, now: Time) {
-        if !self.is_behind() {
+        if !self.is_behind {
             self.progress_at = now;
         }
     }
@@ -290,7 +291,7 @@ impl Leg {
 
     /// When a browser that takes nothing is given up.
     pub(super) fn slow_at(&self) -> Option<Time> {
-        let waits = !self.is_clear() || self.state == State::Open && self.is_behind();
+        let waits = !self.is_clear() || self.state == State::Open && self.is_behind;
         waits.then(|| self.progress_at.saturating_add(self.patience))
     }
 
@@ -299,8 +300,9 @@ impl Leg {
         self.outbox.is_empty() && !self.unflushed
     }
 
-    /// Whether more is unacknowledged than may be, once the page acknowledges at all.
-    pub(super) fn is_behind(&self) -> bool {
-        self.acked.is_some_and(|acked| self.told - acked > self.ack_window)
+    /// Takes note of whether the page is too far behind, and of whether its silence counts.
+    pub(super) fn settle(&mut self, is_read: bool, ack_window: u64, now: Time) {
+        self.is_behind = self.acked.is_some_and(|acked| self.told - acked > ack_window);
+        self.pulse.settle(is_read && self.is_clear(), now);
     }
 }

@@ -254,7 +254,7 @@ impl Session {
         let answers_fit = self.cluster.outbox.answers() < self.limits.outbox;
         match self.cluster.state {
             cluster::State::Open => {
-                self.browser.is_clear() && answers_fit && !self.browser.is_behind()
+                self.browser.is_clear() && answers_fit && !self.browser.is_behind
             }
             // All that is left to come is the close. A page that acknowledges late, or never
             // again, shall hear the exit all the same.

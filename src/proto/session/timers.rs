@@ -187,8 +187,9 @@ impl Session {
             self.browser.state == browser::State::Open,
             self.cluster.state == cluster::State::Open,
         );
-        let (reads_browser, reads_cluster) = (self.wants_browser(), self.wants_cluster());
-        self.browser.pulse.settle(reads_browser && self.browser.is_clear(), now);
+        let reads_browser = self.wants_browser();
+        self.browser.settle(reads_browser, self.limits.ack_window, now);
+        let reads_cluster = self.wants_cluster();
         let quick = self.cluster.is_clear() && !self.cluster.is_starved();
         self.cluster.pulse.settle(reads_cluster && quick, now);
         let paused = &mut self.traffic.browser_paused_us;
