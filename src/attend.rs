@@ -146,6 +146,7 @@ async fn begin(shared: Arc<Shared>, wish: Box<Wish>, caller: Caller) -> Option<B
             // The process may run by now although nobody was told, so that is awaited, and counts
             // as a session until then.
             let place = account.refused(&ending);
+            entry.set_state(State::HangingUp);
             let forget = async {
                 if let Ok(mut cluster) = open.await {
                     let farewell = farewell(&shared.config, &wish, &mut cluster);

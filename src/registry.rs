@@ -169,7 +169,7 @@ pub(crate) enum State {
     Opening,
     /// Relaying, saying its last words, or typing the keys of a hang-up.
     Open,
-    /// Both connections are closed; what is left of the process is being signalled.
+    /// The browser's part is over; what is left of the process, or may yet start, is seen off.
     HangingUp,
 }
 
