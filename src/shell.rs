@@ -118,7 +118,10 @@ pub(crate) fn again(
         } else if !is_shell || !is_missing(&why, &target.command) {
             return Err(why);
         } else {
-            target.command = candidates.others.pop_front().ok_or_else(|| no_shell(&target))?;
+            target.command = candidates
+                .others
+                .pop_front()
+                .ok_or_else(|| no_shell(&target, &candidates.shells))?;
         }
         let (connector, target, token) = (connector.clone(), target.clone(), token.clone());
         let opening: Opening<ClusterIo> = Box::pin(async move {
@@ -155,13 +158,14 @@ fn is_missing(why: &Ending, command: &[String]) -> bool {
     is_absent && is_named || says("cannot find the file")
 }
 
-fn no_shell(target: &Target) -> Ending {
+fn no_shell(target: &Target, tried: &[String]) -> Ending {
     let Target { namespace, pod, .. } = target;
     let container = target.container.as_deref();
     let of = container.map_or(String::new(), |name| format!(" --target={name}"));
     // Short, because the reason of a close has 123 bytes, and ending with what is to be copied.
     let command = format!("kubectl debug -it {pod} -n {namespace} --image=busybox{of}");
-    Ending::new(Kind::NoShell, format!("no shell found; try: {command}"))
+    let what = if let [one] = tried { one } else { "shell" };
+    Ending::new(Kind::NoShell, format!("no {what} found; try: {command}"))
 }
 
 #[cfg(test)]
