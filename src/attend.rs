@@ -22,7 +22,7 @@ use crate::proto::message::Place;
 use crate::proto::session::{Leaving, Limits, Outcome, Process};
 use crate::registry::{Entry, Permit, Registry, State};
 use crate::relay::{Again, Browser, Cluster, hang_up, refuse, relay};
-use crate::shell::{self, Candidates};
+use crate::shell::{self, Candidates, Started};
 use crate::target::{Target, Verb};
 
 /// Everything that all sessions share.
@@ -171,7 +171,6 @@ async fn begin(shared: Arc<Shared>, wish: Box<Wish>, caller: Caller) -> Option<B
 fn farewell(config: &Config, wish: &Wish, cluster: &mut Cluster<ClusterIo>) -> Farewell {
     let keys = config.hangup != Hangup::None && !cluster.attached;
     cluster.leaving = if keys { Leaving::HangUp } else { Leaving::Nothing };
-    let is_marked = wish.candidates.as_ref().is_ok_and(Candidates::is_marked);
     Farewell {
         connector: wish.connector.clone(),
         target: Target {
@@ -183,7 +182,8 @@ fn farewell(config: &Config, wish: &Wish, cluster: &mut Cluster<ClusterIo>) -> F
         },
         token: wish.token.clone(),
         keys,
-        signal: config.hangup == Hangup::Signal && is_marked,
+        signal: config.hangup == Hangup::Signal,
+        shell: wish.candidates.as_ref().map_or_else(|_| Started::default(), Candidates::started),
     }
 }
 

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::credential::Token;
 use crate::exec::Connector;
@@ -18,11 +18,13 @@ use crate::proto::ending::{Ending, Kind};
 use crate::proto::message::Dialect;
 use crate::proto::session::{Leaving, Limits, Outcome, Process};
 use crate::relay::{Browser, relay};
-use crate::shell::MARK;
+use crate::shell::{MARK, Started};
 use crate::target::Target;
 
 /// For all of it. A cluster that needs longer to start a shell is in trouble, and a drain waits.
 const TIME: Duration = Duration::from_secs(10);
+/// Between two tries at a cluster that cannot be reached.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// Exit codes of the script besides 0, which says that nothing is left. They are not those that
 /// shells have for errors of their own.
@@ -35,9 +37,11 @@ pub(crate) struct Farewell {
     /// Where the session was.
     pub(crate) target: Target,
     pub(crate) token: Option<Token>,
-    /// Whether keys are typed, and whether there is a mark to be looked for then.
+    /// Whether keys are typed, and whether a signal follows them.
     pub(crate) keys: bool,
     pub(crate) signal: bool,
+    /// The shell that was started last, which may be another than the first.
+    pub(crate) shell: Started,
 }
 
 impl Farewell {
@@ -47,10 +51,12 @@ impl Farewell {
         if !outcome.left || !self.keys {
             return (outcome, HungUp::None);
         }
-        let Some(connector) = self.connector.filter(|_| self.signal) else {
+        // Where there is no shell of ours that could have a mark, there is none to be found.
+        let shell = self.shell.marked().filter(|_| self.signal);
+        let (Some(connector), Some(shell)) = (self.connector, shell) else {
             return (outcome, HungUp::Keys);
         };
-        match signal(&connector, &self.target, self.token.as_ref()).await {
+        match signal(&connector, &self.target, &shell, self.token.as_ref()).await {
             Signalled::Gone => {
                 if outcome.process == Process::Unknown {
                     outcome.process = Process::Ended(None);
@@ -86,27 +92,28 @@ enum Signalled {
 
 /// Sends SIGHUP to every process of the target's container that carries its session's id, and says
 /// whether any is left then. Processes of another user cannot be seen.
-async fn signal(connector: &Connector, target: &Target, token: Option<&Token>) -> Signalled {
-    let command = ["sh", "-c", &script(&target.session)].map(str::to_owned).to_vec();
+async fn signal(
+    connector: &Connector,
+    target: &Target,
+    shell: &str,
+    token: Option<&Token>,
+) -> Signalled {
+    let command = [shell, "-c", &script(&target.session)].map(str::to_owned).to_vec();
     // The id stays: in the cluster's audit log this belongs to the session that it ends.
     let target = Target { command, stdin: false, tty: false, ..target.clone() };
-    let late = || Ending::new(Kind::ClusterTimeout, "there was no answer in time");
-    let run = async {
-        let mut cluster = match connector.open(&target, token).await {
-            Ok(cluster) => cluster,
-            Err(ending) => return ending,
-        };
-        cluster.leaving = Leaving::Nothing;
-        // Nobody listens: all that is wanted is the code.
-        let (silent, _open) = tokio::io::simplex(1);
-        let io = tokio::io::join(silent, tokio::io::sink());
-        let nobody = Browser { io, early: Bytes::new(), dialect: Dialect::V1 };
-        relay(nobody, cluster, Limits::default(), std::future::pending()).await.ending
+    let mut last = Ending::new(Kind::ClusterTimeout, "there was no answer in time");
+    let tries = async {
+        loop {
+            let ending = run(connector, &target, token).await;
+            if !matches!(ending.kind, Kind::ClusterUnreachable | Kind::ClusterLost) {
+                return ending;
+            }
+            // Whatever ended the session may have been a moment's trouble.
+            last = ending;
+            sleep(AGAIN).await;
+        }
     };
-    let ending = tokio::select! {
-        ending = run => ending,
-        () = sleep(TIME) => late(),
-    };
+    let ending = timeout(TIME, tries).await.unwrap_or(last);
     match (ending.kind, ending.exit_code) {
         (Kind::Exit, Some(0)) => Signalled::Gone,
         (Kind::Exit, Some(SOME_LEFT)) => Signalled::Left,
@@ -118,6 +125,19 @@ async fn signal(connector: &Connector, target: &Target, token: Option<&Token>) -
         }
         _ => Signalled::Failed(ending),
     }
+}
+
+/// Runs a command whose output nobody wants, and gives its ending.
+async fn run(connector: &Connector, target: &Target, token: Option<&Token>) -> Ending {
+    let mut cluster = match connector.open(target, token).await {
+        Ok(cluster) => cluster,
+        Err(ending) => return ending,
+    };
+    cluster.leaving = Leaving::Nothing;
+    let (silent, _open) = tokio::io::simplex(1);
+    let io = tokio::io::join(silent, tokio::io::sink());
+    let nobody = Browser { io, early: Bytes::new(), dialect: Dialect::V1 };
+    relay(nobody, cluster, Limits::default(), std::future::pending()).await.ending
 }
 
 /// What finds the marked and signals them; for any `sh`, and the `grep` of busybox as well as of

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::accept::{Body, Refusal, accept};
@@ -94,8 +94,8 @@ async fn serve_browsers(
         () = accept_all(&listener, &browsers) => {}
         () = stop => {}
     }
-    let Shared { config, registry, .. } = &*browsers.shared;
-    let (delay, all) = (config.drain_delay, config.drain_timeout);
+    let registry = Arc::clone(&browsers.shared.registry);
+    let Config { drain_delay: delay, drain_timeout: all, .. } = *browsers.shared.config;
     registry.drain();
     log::info!(sessions = registry.count(); "draining");
     // It never ends by itself.
@@ -103,8 +103,13 @@ async fn serve_browsers(
     drop((listener, browsers));
     // Every session and every connection holds a receiver; the last one that is dropped ends this.
     let _ = stopping.send(true);
-    if timeout(all, stopping.closed()).await.is_err() {
-        log::warn!("some sessions were not over in time");
+    let begun = Instant::now();
+    let in_time = timeout(all, stopping.closed()).await.is_ok();
+    let (sessions, seconds) = (registry.count(), begun.elapsed().as_secs());
+    if in_time {
+        log::info!(seconds; "drained");
+    } else {
+        log::warn!(seconds, sessions; "some sessions were not over in time");
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -31,12 +32,31 @@ pub(crate) struct Candidates {
     others: VecDeque<Vec<String>>,
     /// The shells that were tried by the end of it; none where the caller named a command.
     shells: Vec<String>,
+    /// Which of them it is.
+    started: Started,
 }
 
 impl Candidates {
-    /// Whether what runs carries [`MARK`].
-    pub(crate) fn is_marked(&self) -> bool {
-        self.shells.iter().any(|shell| !is_windows(shell))
+    /// Which shell is running, now and later.
+    pub(crate) fn started(&self) -> Started {
+        self.started.clone()
+    }
+}
+
+/// Which shell of ours was started last, if one was: told by the session to its farewell.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Started(Arc<Mutex<Option<String>>>);
+
+impl Started {
+    /// Takes note of what is being started.
+    fn note(&self, command: &[String]) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = command.first().cloned();
+    }
+
+    /// The shell, if what it starts carries [`MARK`].
+    pub(crate) fn marked(&self) -> Option<String> {
+        let shell = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        shell.filter(|shell| !is_windows(shell))
     }
 }
 
@@ -79,7 +99,9 @@ pub(crate) fn put_shell(config: &Config, wanted: &mut Wanted) -> Result<Candidat
         }
     }
     wanted.target.command = commands.pop_front().unwrap_or_default();
-    Ok(Candidates { others: commands, shells })
+    let started = Started::default();
+    started.note(&wanted.target.command);
+    Ok(Candidates { others: commands, shells, started })
 }
 
 /// There is no `/proc` there to find a mark in, and no `sh` to set one.
@@ -122,6 +144,7 @@ pub(crate) fn again(
                 .others
                 .pop_front()
                 .ok_or_else(|| no_shell(&target, &candidates.shells))?;
+            candidates.started.note(&target.command);
         }
         let (connector, target, token) = (connector.clone(), target.clone(), token.clone());
         let opening: Opening<ClusterIo> = Box::pin(async move {

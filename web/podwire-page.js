@@ -114,6 +114,7 @@ function connect(term, onEnd) {
   const early = []; // typed before the session was ready
   let ready = null; // the relay's first message
   let end = null; // the relay's last message
+  let told = ''; // the kind of the last notice
   let line = ''; // without a TTY: what has been typed since the last Enter
   let received = 0, consumed = 0, acked = 0, ackTimer = 0;
 
@@ -166,7 +167,7 @@ function connect(term, onEnd) {
     if (!ready) early.push(data);
     else if (ready.tty) sendBytes(encoder.encode(data));
     else typeLine(data);
-    notice(); // has been seen
+    if (told === 'idle_warning') notice(); // typing is what it asked for; others come true anyway
   };
 
   const onMessage = {
@@ -183,7 +184,10 @@ function connect(term, onEnd) {
       const bytes = Uint8Array.from(atob(data), (char) => char.charCodeAt(0));
       write(stderr.decode(bytes, { stream: true }), bytes.length);
     },
-    notice({ message }) { notice(message); },
+    notice({ kind, message }) {
+      told = kind;
+      notice(message);
+    },
     error({ message }) { console.warn('podwire:', message); },
     exit(message) { end = message; },
   };
@@ -221,7 +225,7 @@ function writeEnd(term, words) {
     const screen = term.buffer.active;
     if (screen.type === 'alternate') term.write('\x1b[?1049l');
     else if (screen.cursorX > 0) term.write('\r\n');
-    term.write(`\x1b[?1000;1002;1003;1006l\x1b[!p\x1b[2m${words}\x1b[0m\r\n`);
+    term.write(`\x1b[?1000;1002;1003;1006l\x1b[!p\x1b[K\x1b[2m${words}\x1b[0m\r\n`);
   });
 }
 

@@ -173,7 +173,8 @@ fn side(number: Option<f64>) -> Result<u64, Misunderstood> {
     }
 }
 
-/// Who and what a session is connected to: the content of `ready`.
+/// Who and what a session is connected to: the content of `ready`, and [`Place::tty`] decides how
+/// the process is talked to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Place {
     /// The session's id, a UUID.
@@ -188,7 +189,8 @@ pub struct Place {
     pub pod: String,
     /// The container, if one was named or found.
     pub container: Option<String>,
-    /// Whether there is a terminal.
+    /// Whether there is a terminal. It must be what the process has: a terminal without input lives
+    /// on for ever, and without a terminal a size stops the cluster's reading.
     pub tty: bool,
 }
 

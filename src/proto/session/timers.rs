@@ -108,7 +108,8 @@ impl Session {
             if lifetime.warn <= now && !self.lifetime_warned {
                 self.lifetime_warned = true;
                 let left = in_words(lifetime.end.saturating_sub(now));
-                let message = format!("the session has lasted so long that it ends in {left}");
+                let message =
+                    format!("the session has reached its longest time and ends in {left}");
                 self.browser.notice("max_session_warning", &message);
             }
         }
