@@ -18,7 +18,7 @@ use crate::proto::ending::{Ending, Kind};
 use crate::proto::message::Dialect;
 use crate::proto::session::{Leaving, Limits, Outcome, Process};
 use crate::relay::{Browser, relay};
-use crate::shell::{MARK, Started};
+use crate::shell::{Candidates, MARK, Started, again};
 use crate::target::Target;
 
 /// For all of it. A cluster that needs longer to start a shell is in trouble, and a drain waits.
@@ -134,6 +134,9 @@ async fn run(connector: &Connector, target: &Target, token: Option<&Token>) -> E
         Err(ending) => return ending,
     };
     cluster.leaving = Leaving::Nothing;
+    // A cluster that starts nothing on v5 did not start the session's shell on it either.
+    let no_others = Candidates::default();
+    cluster.again = Some(again(connector.clone(), target.clone(), token.cloned(), no_others));
     let (silent, _open) = tokio::io::simplex(1);
     let io = tokio::io::join(silent, tokio::io::sink());
     let nobody = Browser { io, early: Bytes::new(), dialect: Dialect::V1 };

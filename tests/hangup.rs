@@ -412,6 +412,29 @@ async fn an_image_without_the_tools_costs_the_second_step_only() {
     next.assert_exit("exit", Some(3), 1000, "nothing worse").await;
 }
 
+/// The signal goes the way that the shell went: on v4 where v5 starts nothing, and by whichever
+/// shell it was.
+#[tokio::test]
+async fn the_second_step_is_started_as_the_shell_was() {
+    let odd = [
+        Behaviour { cri_dockerd: true, ..Behaviour::default() },
+        Behaviour::of_image(Image::AshOnly),
+    ];
+    for behaviour in odd {
+        let cluster = cluster(behaviour.clone()).await;
+        let relay = Start::flags(&["--hangup-grace", "2s"]).before(&cluster).await;
+        let job = Doing { typed: &[("sleep {n} &\r", Program("sleep {n}"))], ..IDLE };
+        let mut busy = shell(&relay, true, &[]).await;
+        busy.does(&job).await;
+        let Busy { browser, session, left, .. } = busy;
+        browser.abort();
+        let line = end_line(&relay, &session).await;
+        let is_known = line.contains("hangup=signal") && line.contains("process=ended");
+        assert!(is_known, "{behaviour:?}: {line}");
+        left.until_gone("a job", &[]).await;
+    }
+}
+
 /// Keys only: what needs the signal survives, and the log says that nobody knows.
 #[tokio::test]
 async fn with_keys_only_vim_survives_and_a_sleep_does_not() {
