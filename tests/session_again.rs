@@ -1,5 +1,5 @@
-//! Random sessions whose execs are not started, again and again: every key arrives once, at the
-//! one that starts.
+//! Sessions whose execs are not started, one by one and at random: every key arrives once, at the
+//! exec that starts.
 //!
 //! `SESSION_SEED=n` runs the one case that a failure named.
 
@@ -14,7 +14,7 @@ use std::time::Duration;
 use podwire::proto::channel::Subprotocol;
 use podwire::proto::ending::{Ending, Kind};
 use podwire::proto::message::Dialect;
-use podwire::proto::session::{Limits, Options};
+use podwire::proto::session::{Limits, Options, Process};
 
 use session::readers::{ClusterReader, Sent};
 use session::tape::Random;
@@ -22,6 +22,185 @@ use session::{
     Rig, SUCCESS, cluster_close, exit_status, internal_error, ms, resize, size, status, stdout,
     text, typed,
 };
+
+const MISSING: &str = "OCI runtime exec failed: exec: sh: executable file not found in $PATH";
+
+/// A session on v5 that has another exec to try.
+fn shell(tty: bool) -> Rig {
+    let options = session::options(Dialect::V1, tty);
+    Rig::new(Options { again: true, size: size(80, 24).filter(|_| tty), ..options })
+}
+
+#[test]
+fn what_was_typed_at_nothing_is_typed_again_once_at_the_next() {
+    let mut rig = shell(true);
+    rig.browser_sends(&typed(b"ab"));
+    rig.browser_sends(&text(r#"{"type":"resize","rows":30,"cols":100}"#));
+    rig.drain();
+    rig.cluster_sends(
+        &[stdout(b""), status(&internal_error(MISSING)), cluster_close(1000)].concat(),
+    );
+    assert!(rig.session.is_cluster_over() && !rig.session.wants_cluster());
+    let why = rig.session.unstarted().unwrap();
+    assert!(why.kind == Kind::Failed && why.message.contains("not found"), "{why}");
+    assert_eq!(rig.session.unstarted(), None, "it is asked once");
+    // Between the two connections the browser goes on.
+    rig.browser_sends(&typed(b"cd"));
+    rig.browser_sends(&text(r#"{"type":"resize","rows":40,"cols":120}"#));
+    rig.browser_sends(&text(r#"{"type":"ping","id":1}"#));
+    rig.cluster = ClusterReader::default();
+    rig.session.on_another(Subprotocol::V5, rig.now);
+    rig.drain();
+    assert_eq!(rig.cluster.sent, [Sent::Size(120, 40), Sent::Input(b"abcd".to_vec())]);
+    // The same once more.
+    rig.cluster_sends(&[status(&exit_status("127")), cluster_close(1000)].concat());
+    assert_eq!(rig.session.unstarted().unwrap().exit_code, Some(127));
+    rig.cluster = ClusterReader::default();
+    rig.session.on_another(Subprotocol::V4, rig.now);
+    rig.cluster_sends(&stdout(b"$ "));
+    rig.browser_sends(&typed(b"e"));
+    rig.drain();
+    assert_eq!(rig.cluster.input(), b"abcde");
+    // Somebody is there now, so what comes is no reason to start anything.
+    rig.cluster_sends(&[status(&exit_status("127")), cluster_close(1000)].concat());
+    assert_eq!(rig.session.unstarted(), None);
+    let outcome = rig.finish();
+    assert_eq!(outcome.ending.exit_code, Some(127));
+    assert_eq!((outcome.traffic.input, outcome.left), (5, false));
+}
+
+#[test]
+fn without_a_terminal_the_end_of_input_goes_with_the_input() {
+    let mut rig = shell(false);
+    rig.browser_sends(&typed(b"echo hi\n"));
+    rig.browser_sends(&text(r#"{"type":"eof"}"#));
+    rig.drain();
+    rig.cluster_sends(&status(&internal_error(MISSING)));
+    assert!(rig.session.unstarted().is_some());
+    rig.cluster = ClusterReader::default();
+    rig.session.on_another(Subprotocol::V5, rig.now);
+    rig.drain();
+    assert_eq!(rig.cluster.sent, [Sent::Input(b"echo hi\n".to_vec()), Sent::CloseInput]);
+}
+
+#[test]
+fn a_script_that_may_have_run_is_not_run_again() {
+    // It may have been the script that ended with the code, silently.
+    let mut rig = shell(false);
+    rig.browser_sends(&typed(b"rm x; exit 127\n"));
+    rig.drain();
+    rig.cluster_sends(&[status(&exit_status("127")), cluster_close(1000)].concat());
+    assert_eq!(rig.session.unstarted(), None);
+    assert_eq!(rig.finish().ending.exit_code, Some(127));
+    // Too much was typed, or too early, to be kept.
+    for late in [false, true] {
+        let mut rig = shell(true);
+        rig.browser_sends(&typed(&vec![b'x'; if late { 1 } else { 300_000 }]));
+        rig.drain();
+        rig.wait(if late { ms(2000) } else { ms(0) });
+        assert!(!rig.session.may_be_unstarted());
+        rig.cluster_sends(&[status(&internal_error(MISSING)), cluster_close(1000)].concat());
+        assert_eq!(rig.session.unstarted(), None);
+        assert_eq!(rig.finish().ending.kind, Kind::Failed);
+    }
+    // Nothing was typed, so it does not matter how late it is.
+    let mut rig = shell(true);
+    rig.wait(ms(20_000));
+    rig.cluster_sends(&status(&internal_error(MISSING)));
+    assert!(rig.session.unstarted().is_some());
+}
+
+#[test]
+fn the_next_exec_has_two_seconds_of_its_own() {
+    let mut rig = shell(true);
+    rig.browser_sends(&typed(b"a"));
+    rig.wait(ms(1900));
+    for key in [b"b", b"c"] {
+        rig.cluster_sends(&status(&internal_error(MISSING)));
+        assert!(rig.session.unstarted().is_some());
+        rig.cluster = ClusterReader::default();
+        rig.session.on_another(Subprotocol::V5, rig.now);
+        rig.wait(ms(1900));
+        rig.browser_sends(&typed(key));
+        rig.drain();
+    }
+    assert_eq!(rig.cluster.input(), b"abc");
+    assert!(rig.session.may_be_unstarted());
+    rig.wait(ms(100));
+    assert!(!rig.session.may_be_unstarted());
+}
+
+#[test]
+fn where_nothing_else_can_be_started_the_ending_says_why() {
+    let mut rig = shell(true);
+    rig.cluster_sends(&[status(&internal_error(MISSING)), cluster_close(1000)].concat());
+    let why = rig.session.unstarted().unwrap();
+    rig.session.on_no_other(why, rig.now);
+    let outcome = rig.finish();
+    assert_eq!((outcome.ending.kind, outcome.process), (Kind::Failed, Process::Ended(None)));
+    assert!(!outcome.left, "nothing was left because nothing was started");
+    assert_eq!(rig.browser.close().unwrap().0, 4422);
+}
+
+#[test]
+fn a_browser_that_leaves_between_two_execs_leaves_nothing_behind() {
+    let mut rig = shell(true);
+    rig.browser_sends(&typed(b"ab"));
+    rig.cluster_sends(&status(&internal_error(MISSING)));
+    assert!(rig.session.unstarted().is_some());
+    rig.browser_ends();
+    assert_eq!(rig.session.outcome().map(|it| it.ending), None, "one is on its way");
+    rig.cluster = ClusterReader::default();
+    rig.session.on_another(Subprotocol::V5, rig.now);
+    let outcome = rig.finish();
+    assert_eq!(outcome.ending.kind, Kind::BrowserLost);
+    assert!(rig.cluster.input().ends_with(&[3, 4, 3, 4]) && outcome.left);
+}
+
+#[test]
+fn much_that_is_typed_between_two_execs_waits_with_the_browser() {
+    let mut rig = shell(true);
+    rig.drain();
+    rig.cluster_sends(&status(&internal_error(MISSING)));
+    assert!(rig.session.unstarted().is_some());
+    let often = rig.fill(podwire::proto::session::Session::wants_browser, |rig| {
+        rig.browser_sends(&typed(&[b'x'; 10_000]));
+    });
+    assert!((26..=28).contains(&often), "{often}");
+    rig.cluster = ClusterReader::default();
+    rig.session.on_another(Subprotocol::V5, rig.now);
+    rig.drain();
+    assert_eq!(rig.cluster.input().len(), often * 10_000);
+}
+
+#[test]
+fn an_end_of_input_that_the_next_exec_cannot_have_is_told() {
+    let mut rig = shell(false);
+    rig.browser_sends(&typed(b"cat\n"));
+    rig.browser_sends(&text(r#"{"type":"eof"}"#));
+    rig.cluster_sends(&status(&internal_error("error sending request")));
+    assert!(rig.session.unstarted().is_some());
+    rig.cluster = ClusterReader::default();
+    rig.session.on_another(Subprotocol::V4, rig.now);
+    rig.drain();
+    assert_eq!(rig.cluster.sent, [Sent::Input(b"cat\n".to_vec())]);
+    assert_eq!(rig.browser.last_json().unwrap()["type"], "error");
+}
+
+#[test]
+fn what_is_being_opened_when_the_session_ends_is_awaited_for_the_grace() {
+    let mut rig = shell(true);
+    rig.cluster_sends(&status(&internal_error(MISSING)));
+    assert!(rig.session.unstarted().is_some());
+    rig.stop(Kind::Revoked);
+    rig.drain();
+    rig.wait(ms(4999));
+    assert_eq!(rig.session.outcome().map(|it| it.ending), None);
+    rig.wait(ms(1));
+    let outcome = rig.session.outcome().unwrap();
+    assert_eq!(outcome.ending.kind, Kind::Revoked);
+    assert!(outcome.left, "it may start yet");
+}
 
 #[expect(clippy::struct_excessive_bools, reason = "a case is a list of what is known")]
 struct Case {
