@@ -33,6 +33,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let mut config = match parse(arguments, |name| std::env::var(name).ok())? {
         Command::Serve(config) if config.is_loopback() => *config,
         Command::Serve(_) => return Err("the demo listens on loopback only".into()),
+        Command::Check(_) => return Err("the demo has nothing to check".into()),
         Command::Print(text) => {
             print!("{text}");
             return Ok(());

@@ -2,7 +2,7 @@
 use std::{convert::Infallible, error::Error, future::ready, path::Path, sync::Arc};
 
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
-use podwire::{Body, Clusters, Ending, Kind, Limits, Outcome, Own, Refusal, Target};
+use podwire::{Body, Clusters, Ending, Identity, Kind, Limits, Outcome, Own, Refusal, Target};
 use podwire::{accept, check_origin, hang_up, refuse, relay};
 use tokio::{net::TcpListener, sync::Notify, sync::mpsc};
 
@@ -36,7 +36,8 @@ fn terminal(gateway: Arc<Gateway>, mut of: Request<Incoming>) -> Result<Response
     check_origin(of.headers(), "http", &[])?;
     let (response, upgrade) = accept(&mut of)?;
     tokio::spawn(async move {
-        let opened = gateway.clusters.default().open(&Target::new("demo", "shell"), None).await;
+        let opened =
+            gateway.clusters.default().open(&Target::new("demo", "shell"), &Identity::Own).await;
         let (limits, throw_out) = (Limits::default(), gateway.throw_out.notified());
         let stop = async { (throw_out.await, Ending::new(Kind::Revoked, "you were thrown out")).1 };
         let outcome = match (upgrade.browser().await, opened) {

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use crate::accept::{Body, Refusal};
 use crate::config::Config;
 use crate::credential::Token;
-use crate::door::{Door, accept_all, http};
+use crate::door::{Door, Remote, accept_all, http};
 use crate::listener::Listener;
 use crate::metrics::Metrics;
 use crate::origin;
@@ -75,7 +75,7 @@ impl Door for Operators {
     /// Nothing in here lasts.
     fn prepare(&self, _stream: &TcpStream) {}
 
-    fn enter<S>(&self, stream: S, _remote: Arc<str>)
+    fn enter<S>(&self, stream: S, _remote: Remote)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {

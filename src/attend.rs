@@ -11,8 +11,8 @@ use log::Level;
 use tokio::sync::{oneshot, watch};
 
 use crate::accept::{BrowserIo, Upgrade};
+use crate::auth::{Gate, Granted};
 use crate::config::{Config, Hangup};
-use crate::credential::Token;
 use crate::exec::{ClusterIo, Connector};
 use crate::hangup::Farewell;
 use crate::kubeconfig::Clusters;
@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     /// Those of each session.
     pub(crate) limits: Arc<Limits>,
     pub(crate) clusters: Clusters,
+    /// Who decides what a request may do.
+    pub(crate) gate: Gate,
     pub(crate) registry: Arc<Registry>,
     pub(crate) metrics: Arc<Metrics>,
     /// Becomes true when sessions are to end.
@@ -47,7 +49,8 @@ pub(crate) struct Wish {
     pub(crate) target: Target,
     /// What else to start where that is not there, or why nothing may be started.
     pub(crate) candidates: Result<Candidates, Ending>,
-    pub(crate) token: Option<Token>,
+    /// Whose rights it has, and how long.
+    pub(crate) granted: Granted,
     /// Where the connection comes from.
     pub(crate) remote: Arc<str>,
 }
@@ -180,7 +183,7 @@ fn farewell(config: &Config, wish: &Wish, cluster: &mut Cluster<ClusterIo>) -> F
             command: Vec::new(),
             ..Target::new(wish.target.namespace.clone(), wish.target.pod.clone())
         },
-        token: wish.token.clone(),
+        identity: wish.granted.identity.clone(),
         keys,
         signal: config.hangup == Hangup::Signal,
         shell: wish.candidates.as_ref().map_or_else(|_| Started::default(), Candidates::started),
@@ -189,7 +192,7 @@ fn farewell(config: &Config, wish: &Wish, cluster: &mut Cluster<ClusterIo>) -> F
 
 /// How the session goes on if nothing was started. What was attached to was.
 fn again(wish: Wish, place: &Place) -> Option<Again<ClusterIo>> {
-    let Wish { connector: Some(connector), target, token, candidates: Ok(candidates), .. } = wish
+    let Wish { connector: Some(connector), target, granted, candidates: Ok(candidates), .. } = wish
     else {
         return None;
     };
@@ -197,7 +200,7 @@ fn again(wish: Wish, place: &Place) -> Option<Again<ClusterIo>> {
         return None;
     }
     let target = Target { container: place.container.clone().or(target.container), ..target };
-    Some(shell::again(connector, target, token, candidates))
+    Some(shell::again(connector, target, granted.identity, candidates))
 }
 
 /// What became of the wish to open a session.
@@ -216,7 +219,7 @@ async fn open<'a>(
     stop: impl Future<Output = Ending>,
 ) -> Opened<'a> {
     // Boxed, so that a session does not keep room for the handshakes while it lasts.
-    let mut open: Opening<'a> = Box::pin(connector.open(&wish.target, wish.token.as_ref()));
+    let mut open: Opening<'a> = Box::pin(connector.open(&wish.target, &wish.granted.identity));
     tokio::select! {
         biased;
         ending = stop => Opened::Stopped(ending, open),
@@ -278,7 +281,7 @@ struct Account {
 
 impl Account {
     fn new(shared: Arc<Shared>, wish: &Wish, caller: &Caller) -> Self {
-        let user = wish.token.as_ref().map(|token| shared.registry.user(token));
+        let user = wish.granted.user.as_ref().map(|user| shared.registry.user(user));
         let dialect = caller.upgrade.dialect();
         // A name of nothing may be of any length, and belongs into no log.
         let cluster = wish.cluster.clone().filter(|_| wish.connector.is_some());

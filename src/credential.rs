@@ -4,13 +4,19 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper::header::HeaderValue;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde::Deserialize;
 
 use crate::proto::ending::{Ending, Kind};
 
 /// A bearer token. It prints as nothing.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Token(HeaderValue);
 
 impl Token {
@@ -27,6 +33,21 @@ impl Token {
     pub(crate) fn header(&self) -> &HeaderValue {
         &self.0
     }
+
+    /// When the token expires by its own word, if it is a JWT (RFC 7519 section 4.1.4). Nobody
+    /// verifies it here: whoever forges a time only ends a session of their own.
+    pub(crate) fn expires(&self) -> Option<SystemTime> {
+        #[derive(Deserialize)]
+        struct Claims {
+            exp: f64,
+        }
+        let token = self.0.to_str().ok()?.strip_prefix("Bearer ")?;
+        let payload = token.split('.').nth(1)?;
+        let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
+        let claims: Claims = serde_json::from_slice(&payload).ok()?;
+        let since = Duration::try_from_secs_f64(claims.exp).ok()?;
+        SystemTime::UNIX_EPOCH.checked_add(since)
+    }
 }
 
 impl fmt::Debug for Token {
@@ -35,32 +56,136 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The identity that a [`Connector`](crate::Connector) has of its own, apart from a client certificate in its TLS
-/// configuration.
+/// Whose rights a request to a cluster has.
 #[derive(Clone, Debug, Default)]
-pub enum Credential {
+pub enum Identity {
+    /// The connector's own.
+    #[default]
+    Own,
+    /// Those of whoever the token stands for. Nothing of the connector's own is shown beside it.
+    Token(Token),
+    /// Somebody's whom the connector's own identity stands in for.
+    Impersonated(Arc<Impersonated>),
+}
+
+/// A user and groups, by the headers of `k8s.io/client-go/transport` (`ImpersonationConfig`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Impersonated {
+    pub(crate) user: HeaderValue,
+    pub(crate) groups: Vec<HeaderValue>,
+}
+
+impl Impersonated {
+    /// A user who is no part of Kubernetes itself.
+    ///
+    /// # Errors
+    ///
+    /// A name is empty, longer than 1 KiB, has characters that do not belong into a header, or
+    /// begins with `system:`.
+    pub fn new<'a>(user: &str, groups: impl IntoIterator<Item = &'a str>) -> Result<Self, Ending> {
+        let groups =
+            groups.into_iter().map(|group| name_of("group", group)).collect::<Result<_, _>>()?;
+        Ok(Self { user: name_of("user", user)?, groups })
+    }
+
+    /// The user's name.
+    pub fn user(&self) -> &str {
+        // It was made of visible ASCII.
+        self.user.to_str().unwrap_or_default()
+    }
+}
+
+/// The longest name of a user or a group.
+const NAME_MAX: usize = 1024;
+
+fn name_of(what: &str, name: &str) -> Result<HeaderValue, Ending> {
+    if name.is_empty() {
+        return Err(Ending::new(Kind::Unauthorized, format!("the {what}'s name is empty")));
+    }
+    if name.starts_with("system:") {
+        // Whoever is one of these is Kubernetes itself, or all of its administrators.
+        let message = format!("a {what} whose name begins with system: is not impersonated");
+        return Err(Ending::new(Kind::Forbidden, message));
+    }
+    let odd = |byte: u8| !(byte == b' ' || byte.is_ascii_graphic());
+    if name.len() > NAME_MAX || name.bytes().any(odd) || name.trim() != name {
+        let message = format!("the {what}'s name is too long or has odd characters");
+        return Err(Ending::new(Kind::BadRequest, message));
+    }
+    HeaderValue::from_str(name)
+        .map_err(|_| Ending::new(Kind::BadRequest, format!("the {what}'s name has odd characters")))
+}
+
+/// A certificate chain with its private key. It prints as nothing.
+pub struct Certificate {
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) key: PrivateKeyDer<'static>,
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Certificate")
+    }
+}
+
+/// What is shown to an API server at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shown {
+    pub(crate) token: Option<Token>,
+    pub(crate) certificate: Option<Arc<Certificate>>,
+}
+
+/// The identity that a [`Connector`](crate::Connector) has of its own.
+#[derive(Clone, Debug, Default)]
+pub struct Credential {
+    /// Its token.
+    pub token: Bearer,
+    /// Its certificate.
+    pub certificate: Option<Arc<Certificate>>,
+}
+
+/// Where a token of our own comes from.
+#[derive(Clone, Debug, Default)]
+pub enum Bearer {
     /// No token.
     #[default]
     None,
     /// A token that does not change.
     Token(Token),
     /// A file with a token, read anew for each session because somebody rotates it.
-    TokenFile(PathBuf),
+    File(PathBuf),
 }
 
 impl Credential {
-    pub(crate) fn token(&self) -> Result<Option<Token>, Ending> {
-        match self {
-            Self::None => Ok(None),
-            Self::Token(token) => Ok(Some(token.clone())),
-            Self::TokenFile(path) => {
+    /// What to show now.
+    ///
+    /// # Errors
+    ///
+    /// There should be a credential, and none can be had: nothing is ever shown in its place.
+    #[allow(clippy::unused_async)]
+    pub(crate) async fn show(&self) -> Result<Shown, Ending> {
+        let token = match &self.token {
+            Bearer::None => None,
+            Bearer::Token(token) => Some(token.clone()),
+            Bearer::File(path) => {
                 let token = std::fs::read_to_string(path).ok().and_then(|text| Token::new(&text));
                 // An empty bearer would make the caller anonymous instead of refused.
-                token.map(Some).ok_or_else(|| {
+                Some(token.ok_or_else(|| {
                     let message = format!("no token in {}", path.display());
                     Ending::new(Kind::ClusterProtocol, message)
-                })
+                })?)
             }
+        };
+        Ok(Shown { token, certificate: self.certificate.clone() })
+    }
+
+    /// The cluster has refused what was shown, with a 401. Forgets what is kept of it, and says
+    /// whether it makes sense to ask again with what [`Credential::show`] gives then.
+    #[allow(clippy::unused_async)]
+    pub(crate) async fn refused(&self, shown: &Shown) -> bool {
+        match &self.token {
+            Bearer::None | Bearer::Token(_) => false,
+            Bearer::File(_) => self.show().await.is_ok_and(|now| now.token != shown.token),
         }
     }
 }

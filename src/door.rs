@@ -2,7 +2,8 @@
 //!
 //! What it must never know: who comes, and what for.
 
-use std::sync::Arc;
+use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -16,13 +17,30 @@ use crate::listener::Listener;
 /// A pause after a failed accept: out of file descriptors, trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remote {
+    Tcp(SocketAddr),
+    /// A Unix socket, whose mode says who may connect.
+    Unix,
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
 /// Who answers at a listener.
 pub(crate) trait Door {
     /// Asks the kernel for what the connections in here need.
     fn prepare(&self, stream: &TcpStream);
 
     /// Takes care of a connection, in a task of its own.
-    fn enter<S>(&self, stream: S, remote: Arc<str>)
+    fn enter<S>(&self, stream: S, remote: Remote)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static;
 }
@@ -34,14 +52,14 @@ pub(crate) async fn accept_all(listener: &Listener, door: &impl Door) {
             Listener::Tcp(tcp) => match tcp.accept().await {
                 Ok((stream, remote)) => {
                     door.prepare(&stream);
-                    door.enter(stream, remote.to_string().into());
+                    door.enter(stream, Remote::Tcp(remote));
                     Ok(())
                 }
                 Err(error) => Err(error),
             },
             Listener::Unix(unix) => match unix.accept().await {
                 Ok((stream, _)) => {
-                    door.enter(stream, "unix".into());
+                    door.enter(stream, Remote::Unix);
                     Ok(())
                 }
                 Err(error) => Err(error),

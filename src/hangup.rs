@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 
-use crate::credential::Token;
+use crate::credential::Identity;
 use crate::exec::Connector;
 use crate::metrics::HungUp;
 use crate::proto::ending::{Ending, Kind};
@@ -36,7 +36,7 @@ pub(crate) struct Farewell {
     pub(crate) connector: Option<Connector>,
     /// Where the session was.
     pub(crate) target: Target,
-    pub(crate) token: Option<Token>,
+    pub(crate) identity: Identity,
     /// Whether keys are typed, and whether a signal follows them.
     pub(crate) keys: bool,
     pub(crate) signal: bool,
@@ -56,7 +56,7 @@ impl Farewell {
         let (Some(connector), Some(shell)) = (self.connector, shell) else {
             return (outcome, HungUp::Keys);
         };
-        match signal(&connector, &self.target, &shell, self.token.as_ref()).await {
+        match signal(&connector, &self.target, &shell, &self.identity).await {
             Signalled::Gone => {
                 if outcome.process == Process::Unknown {
                     outcome.process = Process::Ended(None);
@@ -96,7 +96,7 @@ async fn signal(
     connector: &Connector,
     target: &Target,
     shell: &str,
-    token: Option<&Token>,
+    identity: &Identity,
 ) -> Signalled {
     let command = [shell, "-c", &script(&target.session)].map(str::to_owned).to_vec();
     // The id stays: in the cluster's audit log this belongs to the session that it ends.
@@ -104,7 +104,7 @@ async fn signal(
     let mut last = Ending::new(Kind::ClusterTimeout, "there was no answer in time");
     let tries = async {
         loop {
-            let ending = run(connector, &target, token).await;
+            let ending = run(connector, &target, identity).await;
             if !matches!(ending.kind, Kind::ClusterUnreachable | Kind::ClusterLost) {
                 return ending;
             }
@@ -128,15 +128,15 @@ async fn signal(
 }
 
 /// Runs a command whose output nobody wants, and gives its ending.
-async fn run(connector: &Connector, target: &Target, token: Option<&Token>) -> Ending {
-    let mut cluster = match connector.open(target, token).await {
+async fn run(connector: &Connector, target: &Target, identity: &Identity) -> Ending {
+    let mut cluster = match connector.open(target, identity).await {
         Ok(cluster) => cluster,
         Err(ending) => return ending,
     };
     cluster.leaving = Leaving::Nothing;
     // A cluster that starts nothing on v5 did not start the session's shell on it either.
     let no_others = Candidates::default();
-    cluster.again = Some(again(connector.clone(), target.clone(), token.cloned(), no_others));
+    cluster.again = Some(again(connector.clone(), target.clone(), identity.clone(), no_others));
     let (silent, _open) = tokio::io::simplex(1);
     let io = tokio::io::join(silent, tokio::io::sink());
     let nobody = Browser { io, early: Bytes::new(), dialect: Dialect::V1 };

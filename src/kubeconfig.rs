@@ -11,14 +11,15 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
-use crate::credential::{Credential, Token};
+use crate::credential::{Bearer, Certificate, Credential, Token};
 use crate::exec::{Connector, OpenLimits};
+use crate::tls::Tls;
 
 /// Where a pod finds its service account (`k8s.io/client-go/rest`, `InClusterConfig`).
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -116,10 +117,12 @@ impl Clusters {
             let folder = Path::new(SERVICE_ACCOUNT);
             let authority = read(&folder.join("ca.crt"))?;
             let credential = match own {
-                Own::Included => Credential::TokenFile(folder.join("token")),
-                Own::Excluded => Credential::None,
+                Own::Included => {
+                    Credential { token: Bearer::File(folder.join("token")), certificate: None }
+                }
+                Own::Excluded => Credential::default(),
             };
-            let tls = tls(&authority, None)?;
+            let tls = tls(&authority)?;
             Connector::new(name, &format!("https://{host}:{port}"), tls, None, credential)
         };
         Some(connector().map(|it| Self {
@@ -298,7 +301,7 @@ impl File {
             let name = &context.cluster;
             return Err(format!("cluster {name}: no certificate-authority, inline or as a file"));
         }
-        let tls = tls(&authority.unwrap_or_default(), user.identity(folder)?)?;
+        let tls = tls(&authority.unwrap_or_default())?;
         let server_name = cluster.tls_server_name.as_deref();
         Connector::new(name, &cluster.server, tls, server_name, user.credential(folder)?)
     }
@@ -323,17 +326,18 @@ impl User {
 
     /// The token; a file wins over an inline one, as in client-go.
     fn credential(&self, folder: &Path) -> Result<Credential, String> {
-        match (&self.token_file, &self.token) {
-            (Some(path), _) => Ok(Credential::TokenFile(folder.join(path))),
+        let token = match (&self.token_file, &self.token) {
+            (Some(path), _) => Bearer::File(folder.join(path)),
             (None, Some(token)) => match Token::new(token) {
-                Some(token) => Ok(Credential::Token(token)),
-                None => Err("a user's token is empty or has odd characters".to_owned()),
+                Some(token) => Bearer::Token(token),
+                None => return Err("a user's token is empty or has odd characters".to_owned()),
             },
-            (None, None) => Ok(Credential::None),
-        }
+            (None, None) => Bearer::None,
+        };
+        Ok(Credential { token, certificate: self.certificate(folder)?.map(Arc::new) })
     }
 
-    fn identity(&self, folder: &Path) -> Result<Option<Identity>, String> {
+    fn certificate(&self, folder: &Path) -> Result<Option<Certificate>, String> {
         let certificate = data_or_file(
             "client-certificate",
             self.client_certificate_data.as_deref(),
@@ -351,7 +355,8 @@ impl User {
             (Some(certificate), Some(key)) => {
                 let key = PrivateKeyDer::from_pem_slice(&key)
                     .map_err(|error| format!("client-key: {error}"))?;
-                Ok(Some((certificates("client-certificate", &certificate)?, key)))
+                let chain = certificates("client-certificate", &certificate)?;
+                Ok(Some(Certificate { chain, key }))
             }
             _ => Err("client-certificate and client-key go together".to_owned()),
         }
@@ -370,8 +375,6 @@ fn from_environment() -> Result<Option<PathBuf>, String> {
             .to_owned()),
     }
 }
-
-type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 /// What a field holds: base64 inline, which wins, or a path relative to the file's folder.
 fn data_or_file(
@@ -404,23 +407,12 @@ fn certificates(field: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
 }
 
 /// No ALPN protocol is offered: the upgrade needs HTTP/1.1, which is what a server takes then.
-fn tls(authority: &[u8], identity: Option<Identity>) -> Result<Arc<ClientConfig>, String> {
+fn tls(authority: &[u8]) -> Result<Tls, String> {
     let mut roots = RootCertStore::empty();
     if !authority.is_empty() {
         for certificate in certificates("certificate-authority", authority)? {
             roots.add(certificate).map_err(|error| format!("certificate-authority: {error}"))?;
         }
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots);
-    let config = match identity {
-        None => config.with_no_client_auth(),
-        Some((chain, key)) => config
-            .with_client_auth_cert(chain, key)
-            .map_err(|error| format!("client-certificate: {error}"))?,
-    };
-    Ok(Arc::new(config))
+    Ok(Tls::roots(roots))
 }

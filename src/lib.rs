@@ -37,7 +37,7 @@
 //!
 //! ```no_run
 //! use podwire::hyper::{Request, Response, body::Incoming};
-//! use podwire::{Body, Clusters, Ending, Kind, Limits, Refusal, Target};
+//! use podwire::{Body, Clusters, Ending, Identity, Kind, Limits, Refusal, Target};
 //! use podwire::{accept, check_origin, hang_up, refuse, relay};
 //!
 //! async fn shell(
@@ -53,7 +53,7 @@
 //!         Ending::new(Kind::Revoked, "the right was withdrawn")
 //!     };
 //!     podwire::tokio::spawn(async move {
-//!         let opened = connector.open(&Target::new("default", "web-0"), None).await;
+//!         let opened = connector.open(&Target::new("default", "web-0"), &Identity::Own).await;
 //!         let limits = Limits::default();
 //!         let outcome = match (upgrade.browser().await, opened) {
 //!             (Ok(browser), Ok(cluster)) => relay(browser, cluster, limits, stop).await,
@@ -84,10 +84,11 @@ mod target;
 
 mod credential;
 mod kubeconfig;
+mod tls;
 
 mod admin;
 mod attend;
-mod caller;
+mod auth;
 pub mod config;
 mod door;
 pub mod listener;
@@ -106,7 +107,7 @@ mod page;
 mod ui;
 
 pub use accept::{Body, BrowserIo, Refusal, Upgrade, accept};
-pub use credential::{Credential, Token};
+pub use credential::{Bearer, Certificate, Credential, Identity, Impersonated, Token};
 pub use exec::{ClusterIo, Connector, OpenLimits};
 pub use kubeconfig::{Clusters, Own};
 pub use origin::{Origin, check_origin};
@@ -117,5 +118,6 @@ pub use proto::session::{Leaving, Limits, Outcome};
 pub use relay::{Again, Browser, Cluster, Meter, Opening, hang_up, refuse, relay};
 pub use route::Template;
 pub use target::{Target, Verb};
+pub use tls::Tls;
 // The crates whose types stand in signatures.
 pub use {bytes, hyper, tokio};

@@ -17,6 +17,7 @@ const WRONG: u8 = 2;
 fn main() -> ExitCode {
     let config = match parse(std::env::args_os(), |name| std::env::var(name).ok()) {
         Ok(Command::Serve(config)) => config,
+        Ok(Command::Check(_)) => return fail(1, "not there yet"),
         Ok(Command::Print(text)) => {
             // Who closed stdout, such as `head`, wants no more of it.
             let _ = write!(stdout().lock(), "{text}");
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
         Err(message) => return fail(WRONG, &message),
     };
     logging::start(config.log_level, config.log_format);
-    let own = if config.auth == Auth::Own { Own::Included } else { Own::Excluded };
+    let own = if config.auth == Auth::Passthrough { Own::Excluded } else { Own::Included };
     let (path, context) = (config.kubeconfig.as_deref(), config.context.as_deref());
     let clusters = check(&config).and(Clusters::find(path, context, &config.clusters, own));
     let (clusters, tls) = match clusters.and_then(|clusters| Ok((clusters, tls(&config)?))) {

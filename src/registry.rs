@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::credential::Token;
+use crate::auth;
 use crate::metrics::Totals;
 use crate::proto::ending::{Ending, Kind};
 use crate::proto::message::{Dialect, Place};
@@ -35,15 +35,21 @@ pub(crate) struct Capacity {
     pub(crate) rate: u32,
 }
 
-/// A user as far as one can be told from another without being known: by a hash of the token
-/// whose key is this process's own, so that nobody can find the token by trying.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct User(u64);
+/// A user, by name or as far as one can be told from another without being known: by a hash of the
+/// token whose key is this process's own, so that nobody can find the token by trying.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum User {
+    Token(u64),
+    Name(Arc<str>),
+}
 
 impl fmt::Display for User {
-    /// Half of the hash is enough to follow somebody through the log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "token:{:08x}", self.0 >> 32)
+        match self {
+            // Half of the hash is enough to follow somebody through the log.
+            Self::Token(hash) => write!(f, "token:{:08x}", hash >> 32),
+            Self::Name(name) => f.write_str(name),
+        }
     }
 }
 
@@ -91,9 +97,12 @@ impl Registry {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Who this token stands for.
-    pub(crate) fn user(&self, token: &Token) -> User {
-        User(self.key.hash_one(token.header().as_bytes()))
+    /// Who this is, without what must not be shown.
+    pub(crate) fn user(&self, user: &auth::User) -> User {
+        match user {
+            auth::User::Token(token) => User::Token(self.key.hash_one(token.header().as_bytes())),
+            auth::User::Name(name) => User::Name(Arc::clone(name)),
+        }
     }
 
     /// Makes room for a session, until its permit is dropped.
@@ -108,7 +117,8 @@ impl Registry {
         if inner.entries.len() >= sessions {
             return over(format!("no more than {sessions} sessions at a time; try again later"));
         }
-        let own = entry.user.and_then(|user| inner.users.get(&user)).copied().unwrap_or_default();
+        let own =
+            entry.user.as_ref().and_then(|user| inner.users.get(user)).copied().unwrap_or_default();
         if own >= per_user {
             return over(format!(
                 "no more than {per_user} sessions for one user; close another one"
@@ -121,7 +131,7 @@ impl Registry {
             return over(format!("no more than {rate} sessions a second; try again"));
         }
         inner.paid_until = paid_until;
-        if let Some(user) = entry.user {
+        if let Some(user) = entry.user.clone() {
             *inner.users.entry(user).or_default() += 1;
         }
         inner.entries.insert(entry.id.clone(), Arc::clone(entry));
@@ -185,7 +195,7 @@ pub(crate) struct Entry {
     container: Option<String>,
     tty: bool,
     dialect: Dialect,
-    /// Whose token it is, under `--auth passthrough`.
+    /// Whose session it is, where users are told apart.
     user: Option<User>,
     /// Where the connection comes from.
     remote: Arc<str>,
@@ -284,7 +294,7 @@ impl Entry {
             tty: self.tty,
             protocol: found.map(|found| found.protocol),
             dialect: self.dialect.name(),
-            user: self.user.map(|user| user.to_string()),
+            user: self.user.as_ref().map(ToString::to_string),
             remote: &self.remote,
             started: humantime::format_rfc3339_millis(self.started).to_string(),
             age_seconds: self.age().as_secs(),
@@ -326,11 +336,11 @@ impl Drop for Permit {
         // In one step, so that the totals never fall.
         inner.entries.remove(&self.entry.id);
         inner.finished = inner.finished + self.entry.totals();
-        let Some(user) = self.entry.user else { return };
-        if let Some(own) = inner.users.get_mut(&user) {
+        let Some(user) = &self.entry.user else { return };
+        if let Some(own) = inner.users.get_mut(user) {
             *own -= 1;
             if *own == 0 {
-                inner.users.remove(&user);
+                inner.users.remove(user);
             }
         }
     }
@@ -341,6 +351,10 @@ mod tests {
     use super::*;
 
     const MANY: usize = 1000;
+
+    fn token(text: &str) -> auth::User {
+        auth::User::Token(crate::credential::Token::new(text).unwrap())
+    }
 
     fn registry(sessions: usize, per_user: usize, rate: u32) -> Arc<Registry> {
         Arc::new(Registry::new(Capacity { sessions, per_user, rate }))
@@ -387,16 +401,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_user_has_a_limit_of_their_own_and_nobody_has_none() {
         let registry = registry(MANY, 1, 1000);
-        let [anna, bert] = ["anna", "bert"].map(|name| registry.user(&Token::new(name).unwrap()));
+        let [anna, bert] = ["anna", "bert"].map(|name| registry.user(&token(name)));
         assert_ne!(anna, bert);
-        assert_eq!(anna, registry.user(&Token::new("anna").unwrap()));
+        assert_eq!(anna, registry.user(&token("anna")));
         assert_eq!(anna.to_string().len(), "token:".len() + 8);
-        let own = registry.admit(&entry(Some(anna))).unwrap();
-        assert!(refused(registry.admit(&entry(Some(anna)))).contains("1 sessions for one user"));
-        let other = registry.admit(&entry(Some(bert))).unwrap();
+        let own = registry.admit(&entry(Some(anna.clone()))).unwrap();
+        assert!(
+            refused(registry.admit(&entry(Some(anna.clone())))).contains("1 sessions for one user")
+        );
+        let other = registry.admit(&entry(Some(bert.clone()))).unwrap();
         let nobody = [entry(None), entry(None)].map(|entry| registry.admit(&entry).unwrap());
         drop(own);
-        drop(registry.admit(&entry(Some(anna))).unwrap());
+        drop(registry.admit(&entry(Some(anna.clone()))).unwrap());
         drop((other, nobody));
         assert!(registry.lock().users.is_empty(), "who has no session is forgotten");
     }
@@ -443,8 +459,8 @@ mod tests {
     #[tokio::test]
     async fn the_list_says_what_is_known_and_no_more() {
         let registry = registry(MANY, MANY, 1000);
-        let user = registry.user(&Token::new("secret-token").unwrap());
-        let entry = entry(Some(user));
+        let user = registry.user(&token("secret-token"));
+        let entry = entry(Some(user.clone()));
         let _permit = registry.admit(&entry).unwrap();
         let facts = || serde_json::to_value(registry.list()[0].facts()).unwrap();
         let before = facts();

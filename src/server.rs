@@ -20,9 +20,9 @@ use tokio_rustls::TlsAcceptor;
 use crate::accept::{Body, Refusal, accept};
 use crate::admin::{self, Admin};
 use crate::attend::{Caller, Shared, Wish, session};
-use crate::caller;
+use crate::auth::{Asked, Gate};
 use crate::config::{Auth, Config};
-use crate::door::{Door, accept_all, http};
+use crate::door::{Door, Remote, accept_all, http};
 use crate::kubeconfig::Clusters;
 use crate::listener::Listener;
 use crate::metrics::Metrics;
@@ -42,7 +42,7 @@ const NOTICE_PART: u32 = 4;
 ///
 /// The flag and what is wrong with it, in one sentence.
 pub fn check(config: &Config) -> Result<(), String> {
-    admin::check(config)
+    admin::check(config).and(Gate::new(config).map(drop))
 }
 
 /// Serves until `stop` completes, then drains: is not ready any more, accepts for
@@ -75,7 +75,12 @@ pub async fn serve(
         metrics: Arc::clone(&metrics),
     };
     let (stopping, stopping_seen) = watch::channel(false);
-    let shared = Shared { config, limits, clusters, registry, metrics, stopping: stopping_seen };
+    let gate = match Gate::new(&config) {
+        Ok(gate) => gate,
+        Err(why) => return log::error!("{why}"),
+    };
+    let shared =
+        Shared { config, limits, clusters, gate, registry, metrics, stopping: stopping_seen };
     let browsers = Browsers { tls, shared: Arc::new(shared) };
     tokio::select! {
         () = serve_browsers(listener, browsers, stopping, stop) => {}
@@ -124,7 +129,7 @@ impl Door for Browsers {
         socket::browser(stream, self.shared.limits.slow_browser);
     }
 
-    fn enter<S>(&self, stream: S, remote: Arc<str>)
+    fn enter<S>(&self, stream: S, remote: Remote)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -146,14 +151,14 @@ impl Door for Browsers {
     }
 }
 
-async fn serve_connection<S>(stream: S, remote: Arc<str>, shared: Arc<Shared>) -> hyper::Result<()>
+async fn serve_connection<S>(stream: S, remote: Remote, shared: Arc<Shared>) -> hyper::Result<()>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let mut stopping = shared.stopping.clone();
     let http = http(&shared.config.head);
     let service = service_fn(move |request| {
-        let (shared, remote) = (Arc::clone(&shared), Arc::clone(&remote));
+        let shared = Arc::clone(&shared);
         async move { Ok::<_, Infallible>(answer(&shared, &remote, request).await) }
     });
     let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
@@ -168,14 +173,14 @@ where
 /// One request, one response. Never an error of its own making: what cannot be done is a refusal.
 async fn answer(
     shared: &Arc<Shared>,
-    remote: &Arc<str>,
+    remote: &Remote,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
     respond(shared, remote, &mut request).await.unwrap_or_else(|refusal| {
         shared.metrics.rejected(refusal.ending.kind, Some(refusal.status.as_u16()));
         let Ending { kind, message, .. } = &refusal.ending;
         log::debug!(
-            remote = &**remote, kind = kind.facts().name, status = refusal.status.as_u16(),
+            remote:% = remote, kind = kind.facts().name, status = refusal.status.as_u16(),
             message = message.as_ref();
             "request refused"
         );
@@ -185,7 +190,7 @@ async fn answer(
 
 async fn respond(
     shared: &Arc<Shared>,
-    remote: &Arc<str>,
+    remote: &Remote,
     request: &mut Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
     let config = &shared.config;
@@ -213,14 +218,16 @@ async fn respond(
         return Err(no_such_address().into());
     }
     let (response, upgrade) = accept(request)?;
-    let token = caller::token(config, request.headers())?;
-    let mut wanted = wanted?.ok_or_else(no_such_address)?;
+    let mut wanted = wanted.and_then(|wanted| wanted.ok_or_else(no_such_address));
+    let asked = Asked { config, headers: request.headers(), uri: &uri, remote };
+    let granted = shared.gate.grant(&asked, &mut wanted).await?;
+    let mut wanted = wanted?;
     let candidates = shell::put_shell(config, &mut wanted);
     let connector = shared.clusters.get(wanted.cluster.as_deref()).cloned();
     let cluster = wanted.cluster;
-    let remote = Arc::clone(remote);
+    let remote = remote.to_string().into();
     let target = wanted.target;
-    let wish = Box::new(Wish { connector, cluster, target, candidates, token, remote });
+    let wish = Box::new(Wish { connector, cluster, target, candidates, granted, remote });
     let is_page = origin::is_browser(request.headers());
     let (answer, answered) = oneshot::channel();
     tokio::spawn(session(Arc::clone(shared), wish, Caller { upgrade, is_page, answer }));

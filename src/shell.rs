@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::Config;
-use crate::credential::Token;
+use crate::credential::Identity;
 use crate::exec::{ClusterIo, Connector};
 use crate::proto::channel::Subprotocol;
 use crate::proto::ending::{Ending, Kind};
@@ -121,7 +121,7 @@ fn through(shell: &str, session: &str, become_it: &str) -> Vec<String> {
 pub(crate) fn again(
     connector: Connector,
     mut target: Target,
-    token: Option<Token>,
+    identity: Identity,
     mut candidates: Candidates,
 ) -> Again<ClusterIo> {
     let begun = Instant::now();
@@ -146,9 +146,10 @@ pub(crate) fn again(
                 .ok_or_else(|| no_shell(&target, &candidates.shells))?;
             candidates.started.note(&target.command);
         }
-        let (connector, target, token) = (connector.clone(), target.clone(), token.clone());
+        let (connector, target) = (connector.clone(), target.clone());
+        let identity = identity.clone();
         let opening: Opening<ClusterIo> = Box::pin(async move {
-            let opened = connector.open_offering(offer, &target, token.as_ref()).await;
+            let opened = connector.open_offering(offer, &target, &identity).await;
             // Where v4 is no way either, what v5 said is nearer to the reason.
             opened.map_err(|ending| first_reason.unwrap_or(ending))
         });

@@ -39,6 +39,13 @@ const GROUPS: &[(&str, &[Flag])] = &[
             flag("listen", "ADDR", "127.0.0.1:8080", "the address; also unix:/path"),
             flag("base-path", "PATH", "/", "the path under which everything is served"),
             flag("route", "PATHS", "", "more, of {cluster} {namespace} {pod} {container} {shell}"),
+            flag(
+                "public-url",
+                "URL",
+                "",
+                "where browsers see this, if a gateway stands in between",
+            ),
+            flag("trusted-proxy", "CIDRS", "", "gateways whose X-Forwarded-* count; also unix"),
             flag("tls-cert", "FILE", "", "serve TLS with this certificate chain (PEM)"),
             flag("tls-key", "FILE", "", "and this private key (PEM)"),
         ],
@@ -49,12 +56,33 @@ const GROUPS: &[(&str, &[Flag])] = &[
             flag("kubeconfig", "FILE", "", "else $KUBECONFIG, the pod's account, ~/.kube/config"),
             flag("context", "NAME", "", "the default cluster; else the current context"),
             flag("clusters", "NAMES", "", "further contexts that callers may name, with commas"),
+            flag(
+                "allow-exec-plugin",
+                "NAMES",
+                "",
+                "credential plugins that the kubeconfig may run",
+            ),
         ],
     ),
     (
         "Who may",
         &[
-            flag("auth", "MODE", "passthrough", "whose identity is used: passthrough or own"),
+            flag("auth", "MODES", "passthrough", "passthrough, own, headers or hook; and ticket"),
+            flag("token-cookie", "NAME", "", "passthrough: this cookie may hold the token"),
+            flag("token-query", "NAME", "", "passthrough: so may this parameter, which others log"),
+            flag(
+                "headers-preset",
+                "NAME",
+                "",
+                "headers: oauth2-proxy, auth-request or remote-user",
+            ),
+            flag("user-header", "NAME", "", "headers: who it is, from a --trusted-proxy"),
+            flag("groups-header", "NAME", "", "headers: the groups, with commas"),
+            flag("authorize-url", "URL", "", "hook: who is asked about each session"),
+            flag("authorize-ca", "FILE", "", "hook: its certificate authority; else the system's"),
+            flag("authorize-timeout", "TIME", "5s", "hook: how long it may take"),
+            flag("recheck", "TIME", "60s", "how often access is looked at again; or off"),
+            flag("recheck-grace", "TIME", "5m", "how long that may be impossible"),
             switch("insecure-allow-anonymous", "--auth own off loopback: anybody gets a shell"),
             flag("allow-origin", "ORIGINS", "", "further origins of pages that may connect"),
             flag("allow-host", "HOSTS", "", "further names of this listener under --auth own"),
@@ -106,6 +134,15 @@ const GROUPS: &[(&str, &[Flag])] = &[
         ],
     ),
     (
+        "For podwire check",
+        &[
+            flag("cluster", "NAME", "", "the cluster to look at; else the default one"),
+            flag("namespace", "NAME", "", "the namespace of a pod to start a process in"),
+            flag("pod", "NAME", "", "and the pod"),
+            flag("container", "NAME", "", "and the container; else the one kubectl would take"),
+        ],
+    ),
+    (
         "For operators",
         &[
             flag(
@@ -148,7 +185,8 @@ pub(super) fn help() -> String {
     let mut text = "\
 Puts the shell of a Kubernetes container into a browser.
 
-Usage: podwire [serve] [flags]
+Usage: podwire [serve] [flags]     serve browsers
+       podwire check [flags]       say what is wrong with a cluster, step by step
 
 Each flag is also an environment variable: --max-message is PODWIRE_MAX_MESSAGE.
 A list takes commas, or the flag several times. Times are as 20s, 5m, 12h, sizes as 64KiB, 1MiB.

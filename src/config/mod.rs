@@ -12,12 +12,15 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hyper::Uri;
+use hyper::header::HeaderName;
+
 use crate::exec::OpenLimits;
 use crate::origin::{Origin, parse_host};
 use crate::proto::session::Limits;
 use crate::route::Template;
 use crate::target::Target;
-pub use types::{Auth, Hangup, HeadLimits, Listen, LogFormat};
+pub use types::{Auth, Hangup, HeadLimits, Listen, LogFormat, Proxy, Subject};
 use values::Values;
 
 /// The effective settings of `podwire serve`.
@@ -28,6 +31,10 @@ pub struct Config {
     pub listen: Listen,
     /// With a slash at both ends.
     pub base_path: String,
+    /// Where browsers see this, if that is elsewhere.
+    pub public_url: Option<Origin>,
+    /// Whose `X-Forwarded-*` count.
+    pub trusted_proxy: Vec<Proxy>,
     /// Certificate chain and key, for TLS towards the browser.
     pub tls: Option<(PathBuf, PathBuf)>,
     /// The kubeconfig, if it was named.
@@ -36,8 +43,32 @@ pub struct Config {
     pub context: Option<String>,
     /// Further clusters that callers may name.
     pub clusters: Vec<String>,
+    /// The credential plugins that a kubeconfig may name.
+    pub allow_exec_plugin: Vec<String>,
     /// Whose identity the cluster sees.
     pub auth: Auth,
+    /// Whether tickets are given out, too.
+    pub tickets: bool,
+    /// The cookie that may hold a token.
+    pub token_cookie: Option<String>,
+    /// The parameter that may hold a token.
+    pub token_query: Option<String>,
+    /// The header in which a trusted proxy names the user.
+    pub user_header: Option<HeaderName>,
+    /// The header in which it names the groups.
+    pub groups_header: Option<HeaderName>,
+    /// Who is asked about each session.
+    pub authorize_url: Option<Uri>,
+    /// The file of its certificate authority.
+    pub authorize_ca: Option<PathBuf>,
+    /// How long it may take.
+    pub authorize_timeout: Duration,
+    /// How often access is looked at again, if at all.
+    pub recheck: Option<Duration>,
+    /// How long that may be impossible.
+    pub recheck_grace: Duration,
+    /// What `podwire check` looks at.
+    pub subject: Subject,
     /// Further origins of pages that may connect.
     pub allow_origin: Vec<Origin>,
     /// Further names of this listener.
@@ -87,6 +118,8 @@ pub enum Command {
     Print(String),
     /// Serve with these settings.
     Serve(Box<Config>),
+    /// Say what is wrong with a cluster.
+    Check(Box<Config>),
 }
 
 /// Reads the command line and the environment.
@@ -101,7 +134,7 @@ pub fn parse(
     let mut given: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     let mut print_config = false;
     let mut parser = lexopt::Parser::from_iter(arguments);
-    let mut is_first = true;
+    let (mut is_first, mut is_check) = (true, false);
     while let Some(argument) = parser.next().map_err(usage)? {
         match argument {
             lexopt::Arg::Long("help") | lexopt::Arg::Short('h') => {
@@ -126,6 +159,7 @@ pub fn parse(
                 given.entry(flag.name).or_default().push(value);
             }
             lexopt::Arg::Value(word) if is_first && word == "serve" => {}
+            lexopt::Arg::Value(word) if is_first && word == "check" => is_check = true,
             other => return Err(usage(other.unexpected())),
         }
         is_first = false;
@@ -136,7 +170,15 @@ pub fn parse(
         Config::new(&values)?;
         return Ok(Command::Print(values.print()));
     }
-    Config::new(&values).map(|config| Command::Serve(Box::new(config)))
+    let config = Box::new(Config::new(&values)?);
+    if is_check {
+        return Ok(Command::Check(config));
+    }
+    if config.subject != Subject::default() {
+        let names = "--cluster, --namespace, --pod and --container";
+        return Err(format!("{names} are for podwire check; see podwire --help"));
+    }
+    Ok(Command::Serve(config))
 }
 
 fn usage(error: impl std::fmt::Display) -> String {
@@ -154,6 +196,10 @@ impl Config {
             (Some(cert), Some(key)) => Some((cert.into(), key.into())),
             _ => return Err("--tls-cert and --tls-key go together".to_owned()),
         };
+        let (auth, tickets) = values.read("auth", values::auth)?;
+        let preset = values.read("headers-preset", values::preset)?;
+        let header = |name, preset| Ok::<_, String>(values.read(name, values::name)?.or(preset));
+        let subject = |name| values.optional(name).map(str::to_owned);
         let config = Self {
             listen: values.read("listen", values::listen)?,
             base_path: values.read("base-path", values::base_path)?,
@@ -161,7 +207,26 @@ impl Config {
             kubeconfig: values.optional("kubeconfig").map(PathBuf::from),
             context: values.optional("context").map(str::to_owned),
             clusters: values.list("clusters"),
-            auth: values.read("auth", values::auth)?,
+            public_url: values.optional("public-url").map(public_url).transpose()?,
+            trusted_proxy: values.read_list("trusted-proxy", values::proxy)?,
+            allow_exec_plugin: values.list("allow-exec-plugin"),
+            auth,
+            tickets,
+            token_cookie: values.optional("token-cookie").map(str::to_owned),
+            token_query: values.optional("token-query").map(str::to_owned),
+            user_header: header("user-header", preset.as_ref().map(|it| it.0.clone()))?,
+            groups_header: header("groups-header", preset.map(|it| it.1))?,
+            authorize_url: values.read("authorize-url", values::url)?,
+            authorize_ca: values.optional("authorize-ca").map(PathBuf::from),
+            authorize_timeout: values.time("authorize-timeout", 1..=60, "1s to 1m")?,
+            recheck: values.read_or_off("recheck", values::duration)?,
+            recheck_grace: values.read("recheck-grace", values::duration)?,
+            subject: Subject {
+                cluster: subject("cluster"),
+                namespace: subject("namespace"),
+                pod: subject("pod"),
+                container: subject("container"),
+            },
             allow_origin: values.read_list("allow-origin", Origin::parse)?,
             allow_host: values.read_list("allow-host", parse_host)?,
             routes: values.read_list("route", Template::parse)?,
@@ -183,6 +248,7 @@ impl Config {
             hook: None,
         };
         config.check(values.read("insecure-allow-anonymous", values::boolean)?)?;
+        config.check_auth()?;
         Ok(config)
     }
 
@@ -211,10 +277,48 @@ impl Config {
         Ok(())
     }
 
+    /// What a mode of `--auth` needs, and what is given for another one, which somebody would
+    /// believe to have an effect.
+    fn check_auth(&self) -> Result<(), String> {
+        let needs = |mode: Auth, flag: &str, is_given: bool| match self.auth == mode {
+            true if !is_given => Err(format!("--auth {mode} needs {flag}")),
+            false if is_given => {
+                Err(format!("{flag} is for --auth {mode}, and this is {}", self.auth))
+            }
+            _ => Ok(()),
+        };
+        needs(Auth::Headers, "--user-header, or a --headers-preset,", self.user_header.is_some())?;
+        needs(Auth::Hook, "--authorize-url", self.authorize_url.is_some())?;
+        if self.auth == Auth::Headers && self.trusted_proxy.is_empty() {
+            return Err("--auth headers believes what headers say, from a --trusted-proxy only: \
+                        name the network of the gateway, such as 10.0.0.7"
+                .to_owned());
+        }
+        let passes = self.auth == Auth::Passthrough;
+        if !passes && (self.token_cookie.is_some() || self.token_query.is_some()) {
+            return Err(format!(
+                "--token-cookie and --token-query are for --auth passthrough, and this is {}",
+                self.auth
+            ));
+        }
+        if self.authorize_ca.is_some()
+            && self.authorize_url.as_ref().is_none_or(|url| url.scheme_str() != Some("https"))
+        {
+            return Err("--authorize-ca is for an --authorize-url with https".to_owned());
+        }
+        Ok(())
+    }
+
     /// Whether only this machine can connect.
     pub fn is_loopback(&self) -> bool {
         self.listen.is_loopback()
     }
+}
+
+/// An origin; a path behind it is what `--base-path` says.
+fn public_url(text: &str) -> Result<Origin, String> {
+    let end = text.match_indices('/').nth(2).map_or(text.len(), |(at, _)| at);
+    Origin::parse(&text[..end]).map_err(|error| format!("--public-url {error}"))
 }
 
 fn session_limits(values: &Values) -> Result<Limits, String> {
@@ -295,7 +399,7 @@ mod tests {
             (&["--outbox", "0KiB"], "64KiB"),
             (&["--hangup-grace", "5"], "20s"),
             (&["--hangup-grace", "-1s"], "20s"),
-            (&["--auth", "anybody"], "passthrough or own"),
+            (&["--auth", "anybody"], "passthrough, own, headers or hook"),
             (&["--auth", "own", "--listen", "0.0.0.0:1"], "--insecure-allow-anonymous"),
             (&["--allow-host", "a,name:8080"], "without its port: name"),
             (&["--allow-host", "[::1]:80"], "without its port: [::1]"),

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 /// Whose identity the cluster sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Auth {
@@ -12,6 +14,33 @@ pub enum Auth {
     Passthrough,
     /// The relay's own, for everybody who can reach it.
     Own,
+    /// That of whoever a trusted proxy names, whom the relay impersonates.
+    Headers,
+    /// Whatever somebody else decides who is asked about each session.
+    Hook,
+}
+
+/// Somebody whose word about others counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proxy {
+    /// Whoever connects from these addresses.
+    Net(IpNet),
+    /// Whoever connects to a Unix socket.
+    Unix,
+}
+
+/// What `podwire check` looks at, besides what is served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Subject {
+    /// The cluster; none for the default one.
+    pub cluster: Option<String>,
+    /// Where a process is started, if anywhere.
+    pub namespace: Option<String>,
+    /// The pod in that namespace.
+    pub pod: Option<String>,
+    /// The container in that pod.
+    pub container: Option<String>,
 }
 
 /// Where somebody connects.

@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use hyper::Uri;
+use hyper::header::HeaderName;
+use ipnet::IpNet;
+
 use super::flags;
-use super::{Auth, Hangup, Listen, LogFormat};
+use super::{Auth, Hangup, Listen, LogFormat, Proxy};
 
 /// The value of every flag, whatever it comes from. Lists are joined by commas.
 pub(super) struct Values(BTreeMap<&'static str, String>);
@@ -144,12 +149,24 @@ pub(super) fn base_path(text: &str) -> Result<String, String> {
     Ok(format!("{}/", text.trim_end_matches('/')))
 }
 
-pub(super) fn auth(text: &str) -> Result<Auth, String> {
-    match text {
-        "passthrough" => Ok(Auth::Passthrough),
-        "own" => Ok(Auth::Own),
-        _ => Err("must be passthrough or own".to_owned()),
-    }
+/// One mode, and whether tickets are given out for it.
+pub(super) fn auth(text: &str) -> Result<(Auth, bool), String> {
+    let is_ticket = |word: &&str| *word == "ticket";
+    let words = || text.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let modes: Vec<&str> = words().filter(|word| !is_ticket(word)).collect();
+    let mode = match modes.as_slice() {
+        ["passthrough"] => Auth::Passthrough,
+        ["own"] => Auth::Own,
+        ["headers"] => Auth::Headers,
+        ["hook"] => Auth::Hook,
+        [] if text.contains("ticket") => {
+            return Err("ticket needs a mode beside it, such as passthrough,ticket".to_owned());
+        }
+        _ => {
+            return Err("must be passthrough, own, headers or hook; or one with ,ticket".to_owned());
+        }
+    };
+    Ok((mode, words().any(|word| is_ticket(&word))))
 }
 
 impl fmt::Display for Auth {
@@ -158,8 +175,56 @@ impl fmt::Display for Auth {
         f.write_str(match self {
             Self::Passthrough => "passthrough",
             Self::Own => "own",
+            Self::Headers => "headers",
+            Self::Hook => "hook",
         })
     }
+}
+
+/// An address, a network as `10.0.0.0/8`, or `unix`.
+pub(super) fn proxy(text: &str) -> Result<Proxy, String> {
+    if text == "unix" {
+        return Ok(Proxy::Unix);
+    }
+    let network = text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse::<IpNet>());
+    match network {
+        Ok(network) => Ok(Proxy::Net(network)),
+        Err(_) => Err(format!("{text}: not a network such as 10.0.0.0/8, an address, or unix")),
+    }
+}
+
+/// The name of a header, a cookie or a parameter (a token of RFC 9110 section 5.6.2).
+pub(super) fn name(text: &str) -> Result<Option<HeaderName>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let name = HeaderName::try_from(text).map(Some);
+    name.map_err(|_| "not a name such as X-Forwarded-User".to_owned())
+}
+
+/// The two headers of a login proxy, for the user and the groups.
+pub(super) fn preset(text: &str) -> Result<Option<(HeaderName, HeaderName)>, String> {
+    let pair =
+        |user, groups| Ok(Some((HeaderName::from_static(user), HeaderName::from_static(groups))));
+    match text {
+        "" => Ok(None),
+        "oauth2-proxy" => pair("x-forwarded-user", "x-forwarded-groups"),
+        "auth-request" => pair("x-auth-request-user", "x-auth-request-groups"),
+        "remote-user" => pair("remote-user", "remote-groups"),
+        _ => Err("must be oauth2-proxy, auth-request or remote-user".to_owned()),
+    }
+}
+
+/// Where somebody is asked.
+pub(super) fn url(text: &str) -> Result<Option<Uri>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let url = text.parse().ok().filter(|url: &Uri| {
+        let has_user = url.authority().is_some_and(|it| it.as_str().contains('@'));
+        matches!(url.scheme_str(), Some("http" | "https")) && !has_user
+    });
+    url.map(Some).ok_or_else(|| "not an address such as http://127.0.0.1:9000/authorize".to_owned())
 }
 
 pub(super) fn hangup(text: &str) -> Result<Hangup, String> {

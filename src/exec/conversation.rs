@@ -7,7 +7,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Connection};
 use hyper::{Request, Response, Uri};
@@ -33,7 +33,7 @@ pub(super) type HttpIo = MaybeHttpsStream<TokioIo<ReadAhead<TcpStream>>>;
 pub(super) struct Conversation {
     /// The head of the response.
     pub(super) response: Response<Incoming>,
-    connection: Connection<HttpIo, Empty<Bytes>>,
+    connection: Connection<HttpIo, Full<Bytes>>,
     pub(super) limits: OpenLimits,
 }
 
@@ -42,7 +42,7 @@ impl Conversation {
     pub(super) async fn begin(
         mut https: HttpsConnector<Dial>,
         server: Uri,
-        request: Request<Empty<Bytes>>,
+        request: Request<Full<Bytes>>,
         limits: OpenLimits,
     ) -> Result<Self, Ending> {
         let io = match timeout(limits.connect, https.call(server)).await {
@@ -106,7 +106,7 @@ impl Conversation {
 /// Polls a connection for as long as something on it is awaited. The connection's own end is only
 /// an answer if the other has none.
 async fn drive<T>(
-    connection: &mut Connection<HttpIo, Empty<Bytes>>,
+    connection: &mut Connection<HttpIo, Full<Bytes>>,
     awaited: impl Future<Output = hyper::Result<T>>,
 ) -> hyper::Result<T> {
     let mut awaited = pin!(awaited);

@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper::header::{
     ACCEPT, AUTHORIZATION, CONNECTION, HOST, HeaderMap, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE, USER_AGENT,
 };
 use hyper::http::request::Builder as RequestBuilder;
-use hyper::{Request, StatusCode, Uri};
+use hyper::{Method, Request, StatusCode, Uri};
 use hyper_rustls::{
     DefaultServerNameResolver, FixedServerNameResolver, HttpsConnector, ResolveServerName,
 };
@@ -30,15 +30,20 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use self::conversation::{Conversation, Dial, HttpIo};
 use self::refused::Refused;
-use crate::credential::{Credential, Token};
+use crate::credential::{Credential, Identity, Impersonated, Shown};
 use crate::proto::channel::Subprotocol;
 use crate::proto::ending::{Ending, Kind};
 use crate::proto::message::Place;
 use crate::relay::Cluster;
 use crate::target::{Target, Verb};
+use crate::tls::Tls;
 
 /// The most that is read of a pod: etcd keeps nothing above 1.5 MiB.
 const POD_MAX: usize = 2 * 1024 * 1024;
+
+/// The first request, and one more for each of: a newer credential, an older subprotocol, a
+/// container's name.
+const REQUESTS_MAX: usize = 4;
 
 /// How long the cluster may take until a process runs, and how much it may say if none does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +80,8 @@ pub struct Connector {
     server: Uri,
     /// The server URL's path, without a slash at its end.
     prefix: Arc<str>,
-    https: HttpsConnector<Dial>,
+    tls: Tls,
+    resolver: Arc<dyn ResolveServerName + Send + Sync>,
     own: Credential,
     limits: OpenLimits,
 }
@@ -91,8 +97,8 @@ impl fmt::Debug for Connector {
 pub type ClusterIo = TokioIo<Box<HttpIo>>;
 
 impl Connector {
-    /// An API server under this URL, which may have a path. `tls` must offer no ALPN protocol, or
-    /// `http/1.1` only. `server_name` is verified instead of the URL's host, if given.
+    /// An API server under this URL, which may have a path. `server_name` is verified instead of
+    /// the URL's host, if given.
     ///
     /// # Errors
     ///
@@ -100,7 +106,7 @@ impl Connector {
     pub fn new(
         name: &str,
         url: &str,
-        tls: Arc<ClientConfig>,
+        tls: Tls,
         server_name: Option<&str>,
         own: Credential,
     ) -> Result<Self, String> {
@@ -118,10 +124,9 @@ impl Connector {
                 Err(error) => return Err(format!("{name}: {error}")),
             },
         };
-        let https = HttpsConnector::new(Dial, tls, false, resolver);
         let prefix = uri.path().trim_end_matches('/').into();
         let limits = OpenLimits::default();
-        Ok(Self { name: name.into(), server: uri, prefix, https, own, limits })
+        Ok(Self { name: name.into(), server: uri, prefix, tls, resolver, own, limits })
     }
 
     /// The same with these limits.
@@ -130,8 +135,8 @@ impl Connector {
         Self { limits, ..self }
     }
 
-    /// Runs the target's command or attaches, as whoever the token stands for or else with the
-    /// connector's own credential, and gives the cluster's end of the session.
+    /// Runs the target's command or attaches, with the rights of this identity, and gives the
+    /// cluster's end of the session.
     ///
     /// `v5.channel.k8s.io` and v4 are offered; a server that refuses both with an empty 403 is
     /// asked once more with the oldest version, which every server knows.
@@ -147,9 +152,9 @@ impl Connector {
     pub async fn open(
         &self,
         target: &Target,
-        token: Option<&Token>,
+        identity: &Identity,
     ) -> Result<Cluster<ClusterIo>, Ending> {
-        self.open_offering(Subprotocol::OFFER, target, token).await
+        self.open_offering(Subprotocol::OFFER, target, identity).await
     }
 
     /// [`Connector::open`] with other subprotocols on offer.
@@ -157,15 +162,15 @@ impl Connector {
         &self,
         mut offer: &'static str,
         target: &Target,
-        token: Option<&Token>,
+        identity: &Identity,
     ) -> Result<Cluster<ClusterIo>, Ending> {
-        let own = if token.is_none() { self.own.token()? } else { None };
-        let (token, is_own) = (token.or(own.as_ref()), token.is_none());
+        let mut way = self.way(identity).await?;
+        let mut is_renewed = false;
         let mut container = target.container.clone();
-        let refused = |refused: Refused| refused.ending(is_own, target.verb);
-        for _ in 0..3 {
+        let refused = |refused: Refused| refused.ending(identity, target.verb);
+        for _ in 0..REQUESTS_MAX {
             // The futures of the handshakes are kilobytes, and gone when the session begins.
-            match Box::pin(self.attempt(target, container.as_deref(), offer, token)).await? {
+            match Box::pin(self.attempt(target, container.as_deref(), offer, &way)).await? {
                 Answer::Open(io, early, subprotocol) => {
                     let place = self.place(target, container, subprotocol);
                     return Ok(Cluster {
@@ -177,6 +182,14 @@ impl Connector {
                     });
                 }
                 Answer::Refused(answer)
+                    if answer.is_about_credential()
+                        && !is_renewed
+                        && self.is_stale(identity, &way).await =>
+                {
+                    is_renewed = true;
+                    way = self.way(identity).await?;
+                }
+                Answer::Refused(answer)
                     if answer.is_about_subprotocol() && offer != Subprotocol::LAST_RESORT =>
                 {
                     offer = Subprotocol::LAST_RESORT;
@@ -184,13 +197,32 @@ impl Connector {
                 Answer::Refused(answer)
                     if answer.wants_container() && target.find_container && container.is_none() =>
                 {
-                    let found = Box::pin(self.find_container(target, token)).await;
+                    let found = Box::pin(self.find_container(target, &way)).await;
                     container = Some(found.ok_or_else(|| refused(answer))?);
                 }
                 Answer::Refused(answer) => return Err(refused(answer)),
             }
         }
-        Err(Ending::new(Kind::ClusterProtocol, "the cluster refused three requests in a row"))
+        Err(Ending::new(Kind::ClusterProtocol, "the cluster refused several requests in a row"))
+    }
+
+    /// What is shown for this identity. Beside a caller's token nothing of our own is: an API server
+    /// takes a certificate first, and the caller would be us.
+    async fn way<'a>(&self, identity: &'a Identity) -> Result<Way<'a>, Ending> {
+        let (shown, impersonated) = match identity {
+            Identity::Own => (self.own.show().await?, None),
+            Identity::Impersonated(it) => (self.own.show().await?, Some(it.as_ref())),
+            Identity::Token(token) => {
+                (Shown { token: Some(token.clone()), certificate: None }, None)
+            }
+        };
+        let tls = self.tls.config(shown.certificate.as_ref())?;
+        Ok(Way { tls, shown, impersonated })
+    }
+
+    /// Whether a credential that was refused is our own, and there is a newer one by now.
+    async fn is_stale(&self, identity: &Identity, way: &Way<'_>) -> bool {
+        !matches!(identity, Identity::Token(_)) && self.own.refused(&way.shown).await
     }
 
     fn place(&self, target: &Target, container: Option<String>, subprotocol: Subprotocol) -> Place {
@@ -210,18 +242,18 @@ impl Connector {
         target: &Target,
         container: Option<&str>,
         offer: &'static str,
-        token: Option<&Token>,
+        way: &Way<'_>,
     ) -> Result<Answer, Ending> {
         let key = generate_key();
         let request = self
-            .request(&target.path(container), token, &target.session)
+            .request(Method::GET, &target.path(container), way, &target.session)
             .header(CONNECTION, "Upgrade")
             .header(UPGRADE, "websocket")
             .header(SEC_WEBSOCKET_VERSION, "13")
             .header(SEC_WEBSOCKET_KEY, &key)
             // In one line: the API server reads no second one.
             .header(SEC_WEBSOCKET_PROTOCOL, offer);
-        let answer = self.send(request).await?;
+        let answer = self.send(request, Bytes::new(), way).await?;
         if answer.response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(Answer::Refused(Refused::read(answer).await));
         }
@@ -231,31 +263,46 @@ impl Connector {
     }
 
     /// A request that is built from nothing: no header of a caller's ever gets into it.
-    fn request(&self, path: &str, token: Option<&Token>, session: &str) -> RequestBuilder {
+    fn request(&self, method: Method, path: &str, way: &Way<'_>, session: &str) -> RequestBuilder {
         let host = self.server.authority().map_or("", |authority| authority.as_str());
-        let mut request = Request::get(format!("{}{path}", self.prefix))
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.prefix))
             .header(HOST, host)
             .header(USER_AGENT, concat!("podwire/", env!("CARGO_PKG_VERSION")))
             .header("audit-id", session);
-        if let Some(token) = token {
+        if let Some(token) = &way.shown.token {
             request = request.header(AUTHORIZATION, token.header());
+        }
+        if let Some(Impersonated { user, groups }) = way.impersonated {
+            request = request.header("impersonate-user", user);
+            for group in groups {
+                request = request.header("impersonate-group", group);
+            }
         }
         request
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<Conversation, Ending> {
+    async fn send(
+        &self,
+        request: RequestBuilder,
+        body: Bytes,
+        way: &Way<'_>,
+    ) -> Result<Conversation, Ending> {
         let request = request
-            .body(Empty::new())
+            .body(Full::new(body))
             .map_err(|error| Ending::new(Kind::Internal, format!("no such request: {error}")))?;
-        Conversation::begin(self.https.clone(), self.server.clone(), request, self.limits).await
+        let resolver = Arc::clone(&self.resolver);
+        let https = HttpsConnector::new(Dial, Arc::clone(&way.tls), false, resolver);
+        Conversation::begin(https, self.server.clone(), request, self.limits).await
     }
 
     /// The container that kubectl would choose, if the pod may be read.
-    async fn find_container(&self, target: &Target, token: Option<&Token>) -> Option<String> {
+    async fn find_container(&self, target: &Target, way: &Way<'_>) -> Option<String> {
         let request = self
-            .request(&target.pod_path(), token, &target.session)
+            .request(Method::GET, &target.pod_path(), way, &target.session)
             .header(ACCEPT, "application/json");
-        let answer = self.send(request).await.ok()?;
+        let answer = self.send(request, Bytes::new(), way).await.ok()?;
         if answer.response.status() != StatusCode::OK {
             return None;
         }
@@ -264,6 +311,13 @@ impl Connector {
         let annotated = pod.metadata.annotations.default_container;
         annotated.filter(|name| names.contains(name)).or_else(|| names.into_iter().next())
     }
+}
+
+/// How a request is sent: over which TLS, with which credential, in whose stead.
+struct Way<'a> {
+    tls: Arc<ClientConfig>,
+    shown: Shown,
+    impersonated: Option<&'a Impersonated>,
 }
 
 enum Answer {

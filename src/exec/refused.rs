@@ -4,6 +4,7 @@ use hyper::StatusCode;
 use serde::Deserialize;
 
 use super::conversation::Conversation;
+use crate::credential::Identity;
 use crate::proto::ending::{Ending, Kind};
 use crate::target::Verb;
 
@@ -40,13 +41,19 @@ impl Refused {
         self.status == StatusCode::FORBIDDEN && self.is_empty
     }
 
+    /// Who it came from was not recognised.
+    pub(super) fn is_about_credential(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
+    }
+
     pub(super) fn wants_container(&self) -> bool {
         self.status == StatusCode::BAD_REQUEST
             && self.message.starts_with("a container name must be specified")
     }
 
-    /// `is_own` tells whose credential it was: a caller cannot mend ours.
-    pub(super) fn ending(&self, is_own: bool, verb: Verb) -> Ending {
+    /// The identity tells whose credential it was: a caller cannot mend ours.
+    pub(super) fn ending(&self, identity: &Identity, verb: Verb) -> Ending {
+        let is_own = !matches!(identity, Identity::Token(_));
         let kind = match self.status.as_u16() {
             400 if self.message.contains("Upgrade request required") => {
                 let message = "a proxy on the way to the cluster strips the Upgrade header";
@@ -61,6 +68,10 @@ impl Refused {
                 return Ending::new(Kind::ClusterProtocol, message);
             }
             401 => Kind::Unauthorized,
+            403 if is_own && self.message.contains(" cannot impersonate ") => {
+                let message = format!("the relay may not impersonate: {}", self.sentence());
+                return Ending::new(Kind::ClusterProtocol, message);
+            }
             403 => return self.forbidden(verb),
             404 => Kind::NotFound,
             429 => Kind::Limit,

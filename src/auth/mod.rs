@@ -1,0 +1,116 @@
+//! Who asks, by the rules of `--auth`, what that allows, and for how long.
+//!
+//! One file for each mode. What all of it must never know: frames, sessions, how a cluster is
+//! reached.
+
+mod passthrough;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use hyper::header::HeaderMap;
+
+use crate::config::{Auth, Config};
+use crate::credential::{Identity, Token};
+use crate::door::Remote;
+use crate::origin;
+use crate::proto::ending::Ending;
+use crate::route::Wanted;
+
+/// A request before anybody knows whether it may do anything.
+pub(crate) struct Asked<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) headers: &'a HeaderMap,
+    /// Path and query as they came.
+    #[expect(dead_code, reason = "for the modes that follow")]
+    pub(crate) uri: &'a hyper::Uri,
+    /// Who is at the other end of the connection.
+    #[expect(dead_code, reason = "for the modes that follow")]
+    pub(crate) remote: &'a Remote,
+}
+
+impl Asked<'_> {
+    /// Fails for a foreign page: whatever a browser sends by itself may have been sent for one.
+    pub(crate) fn same_origin(&self) -> Result<(), Ending> {
+        let scheme = if self.config.tls.is_some() { "https" } else { "http" };
+        origin::check_origin(self.headers, scheme, &self.config.allow_origin)
+    }
+}
+
+/// Somebody who can be told from others.
+#[derive(Clone, Debug)]
+pub(crate) enum User {
+    /// By a token, which is never shown.
+    Token(Token),
+    /// By a name.
+    #[expect(dead_code, reason = "for the modes that follow")]
+    Name(Arc<str>),
+}
+
+/// What a request may do.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Granted {
+    /// With whose rights.
+    pub(crate) identity: Identity,
+    /// Whose session it is, where users are told apart.
+    pub(crate) user: Option<User>,
+    /// When the credential ends by its own word.
+    #[expect(dead_code, reason = "for the check that follows")]
+    pub(crate) expires: Option<SystemTime>,
+    /// What else was laid down for this session.
+    #[expect(dead_code, reason = "for the modes that follow")]
+    pub(crate) terms: Terms,
+}
+
+/// What somebody else decided about a session: only ever less than the flags allow.
+#[derive(Clone, Debug, Default)]
+#[expect(dead_code, reason = "for the modes that follow")]
+pub(crate) struct Terms {
+    /// Nothing that is typed reaches the process.
+    pub(crate) read_only: bool,
+    pub(crate) max_session: Option<Duration>,
+    pub(crate) idle_timeout: Option<Duration>,
+}
+
+/// What outlives a request: the tickets that were given out, and the way to whoever decides.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {}
+
+impl Gate {
+    /// What the settings ask for.
+    ///
+    /// # Errors
+    ///
+    /// The flag and what is wrong with it, in one sentence.
+    #[expect(clippy::unnecessary_wraps, reason = "for the modes that follow")]
+    pub(crate) fn new(_config: &Config) -> Result<Self, String> {
+        Ok(Self::default())
+    }
+
+    /// Decides about a request. `wanted` is what it asks for, or why that makes no sense: nobody is
+    /// told so without a credential.
+    #[expect(clippy::unused_async, reason = "for the modes that follow")]
+    pub(crate) async fn grant(
+        &self,
+        asked: &Asked<'_>,
+        _wanted: &mut Result<Wanted, Ending>,
+    ) -> Result<Granted, Ending> {
+        match asked.config.auth {
+            Auth::Headers | Auth::Hook => {
+                Err(Ending::new(crate::proto::ending::Kind::Internal, "not there yet"))
+            }
+            Auth::Own => {
+                passthrough::not_alone(asked.headers)?;
+                asked.same_origin()?;
+                Ok(Granted::default())
+            }
+            Auth::Passthrough => {
+                let token = passthrough::token(asked)?;
+                let expires = token.expires();
+                let user = Some(User::Token(token.clone()));
+                let identity = Identity::Token(token);
+                Ok(Granted { identity, user, expires, terms: Terms::default() })
+            }
+        }
+    }
+}
