@@ -5,6 +5,7 @@
 
 mod conversation;
 mod refused;
+mod review;
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use self::conversation::{Conversation, Dial, HttpIo};
 use self::refused::Refused;
+pub(crate) use self::review::{Access, role};
 use crate::credential::{Credential, Identity, Impersonated, Shown};
 use crate::proto::channel::Subprotocol;
 use crate::proto::ending::{Ending, Kind};
@@ -167,7 +169,7 @@ impl Connector {
         let mut way = self.way(identity).await?;
         let mut is_renewed = false;
         let mut container = target.container.clone();
-        let refused = |refused: Refused| refused.ending(identity, target.verb);
+        let refused = |refused: Refused| refused.ending(identity);
         for _ in 0..REQUESTS_MAX {
             // The futures of the handshakes are kilobytes, and gone when the session begins.
             match Box::pin(self.attempt(target, container.as_deref(), offer, &way)).await? {
@@ -200,7 +202,9 @@ impl Connector {
                     let found = Box::pin(self.find_container(target, &way)).await;
                     container = Some(found.ok_or_else(|| refused(answer))?);
                 }
-                Answer::Refused(answer) => return Err(refused(answer)),
+                Answer::Refused(answer) => {
+                    return Err(Box::pin(self.explain(refused(answer), target, identity)).await);
+                }
             }
         }
         Err(Ending::new(Kind::ClusterProtocol, "the cluster refused several requests in a row"))

@@ -6,7 +6,6 @@ use serde::Deserialize;
 use super::conversation::Conversation;
 use crate::credential::Identity;
 use crate::proto::ending::{Ending, Kind};
-use crate::target::Verb;
 
 /// An answer that is not 101.
 pub(super) struct Refused {
@@ -52,7 +51,7 @@ impl Refused {
     }
 
     /// The identity tells whose credential it was: a caller cannot mend ours.
-    pub(super) fn ending(&self, identity: &Identity, verb: Verb) -> Ending {
+    pub(super) fn ending(&self, identity: &Identity) -> Ending {
         let is_own = !matches!(identity, Identity::Token(_));
         let kind = match self.status.as_u16() {
             400 if self.message.contains("Upgrade request required") => {
@@ -68,11 +67,15 @@ impl Refused {
                 return Ending::new(Kind::ClusterProtocol, message);
             }
             401 => Kind::Unauthorized,
-            403 if is_own && self.message.contains(" cannot impersonate ") => {
+            403 if self.is_about_impersonation(identity) => {
                 let message = format!("the relay may not impersonate: {}", self.sentence());
                 return Ending::new(Kind::ClusterProtocol, message);
             }
-            403 => return self.forbidden(verb),
+            403 if self.is_about_subprotocol() => {
+                let message = "the cluster knows none of the subprotocols offered";
+                return Ending::new(Kind::ClusterProtocol, message);
+            }
+            403 => Kind::Forbidden,
             404 => Kind::NotFound,
             429 => Kind::Limit,
             500..=599 => match Kind::of_failure(&self.message) {
@@ -84,15 +87,18 @@ impl Refused {
         Ending::new(kind, self.sentence())
     }
 
-    fn forbidden(&self, verb: Verb) -> Ending {
-        if self.is_about_subprotocol() {
-            let message = "the cluster knows none of the subprotocols offered";
-            return Ending::new(Kind::ClusterProtocol, message);
+    /// The same for a request that is no stream.
+    pub(super) fn of_api(&self, identity: &Identity) -> Ending {
+        match self.status {
+            StatusCode::FORBIDDEN if !self.is_about_impersonation(identity) => {
+                Ending::new(Kind::Forbidden, self.sentence())
+            }
+            _ => self.ending(identity),
         }
-        // From 1.35 on the second verb is needed and its lack is not named.
-        let verb = verb.name();
-        let hint = format!("{verb} needs the verbs get and create on pods/{verb}");
-        Ending::new(Kind::Forbidden, format!("{} ({hint})", self.sentence().trim_end()))
+    }
+
+    fn is_about_impersonation(&self, identity: &Identity) -> bool {
+        matches!(identity, Identity::Impersonated(_)) && self.message.contains("cannot impersonate")
     }
 
     fn sentence(&self) -> String {
