@@ -4,7 +4,7 @@
 //! of the session is left. What it must never know: addresses, rules, frames.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use log::Level;
@@ -20,6 +20,7 @@ use crate::metrics::{HungUp, Metrics};
 use crate::proto::ending::{Ending, Kind};
 use crate::proto::message::Place;
 use crate::proto::session::{Leaving, Limits, Outcome, Process};
+use crate::recheck::Recheck;
 use crate::registry::{Entry, Permit, Registry, State};
 use crate::relay::{Again, Browser, Cluster, hang_up, refuse, relay};
 use crate::shell::{self, Candidates, Started};
@@ -87,18 +88,20 @@ impl Caller {
 /// start: whenever the browser leaves, a process that was started by then is hung up and not
 /// forgotten.
 pub(crate) async fn session(shared: Arc<Shared>, wish: Box<Wish>, caller: Caller) {
-    let limits = Arc::clone(&shared.limits);
     // What comes before and after is boxed: a task is as large as the largest of its steps, and
     // most of its life is spent in the relay.
     let Some(begun) = Box::pin(begin(Arc::clone(&shared), wish, caller)).await else { return };
-    let Begun { account, farewell, browser, cluster } = begun;
+    let Begun { account, farewell, granted, limits, browser, cluster } = begun;
     let entry = Arc::clone(&account.entry);
     let hook = shared.config.hook;
     let stop = Box::pin(async {
         if let Some(hook) = hook {
             hook(&farewell.target);
         }
-        reason_to_stop(shared.stopping.clone(), &entry).await
+        tokio::select! {
+            ending = reason_to_stop(shared.stopping.clone(), &entry) => ending,
+            ending = access_lost(&shared, &farewell, granted) => ending,
+        }
     });
     let outcome = if let Some(browser) = browser {
         relay(browser, cluster, limits, stop).await
@@ -116,6 +119,8 @@ pub(crate) async fn session(shared: Arc<Shared>, wish: Box<Wish>, caller: Caller
 struct Begun {
     account: Account,
     farewell: Box<Farewell>,
+    granted: Granted,
+    limits: Arc<Limits>,
     /// None if it left before there was an answer.
     browser: Option<Browser<BrowserIo>>,
     cluster: Cluster<ClusterIo>,
@@ -124,7 +129,8 @@ struct Begun {
 /// Opens the cluster's side and answers the browser. Nothing if there is no session, which is
 /// said and counted then.
 async fn begin(shared: Arc<Shared>, wish: Box<Wish>, caller: Caller) -> Option<Begun> {
-    let limits = &shared.limits;
+    let limits = wish.granted.terms.applied_to(&shared.limits);
+    let limits = &limits;
     // The session begins here: it has a place among the others from now on, and whatever becomes
     // of this task, its account gives the place back, counts it and logs how it ended.
     let mut account = Account::new(Arc::clone(&shared), &wish, &caller);
@@ -166,8 +172,24 @@ async fn begin(shared: Arc<Shared>, wish: Box<Wish>, caller: Caller) -> Option<B
     account.opened(&cluster);
     let farewell = Box::new(farewell(&shared.config, &wish, &mut cluster));
     cluster.meter = Some(Arc::clone(&entry.meter));
+    let (granted, limits) = (wish.granted.clone(), Arc::clone(limits));
     cluster.again = again(*wish, &cluster.place);
-    Some(Begun { account, farewell, browser: caller.browser().await, cluster })
+    let browser = caller.browser().await;
+    Some(Begun { account, farewell, granted, limits, browser, cluster })
+}
+
+/// Completes when the session's rights are lost.
+async fn access_lost(shared: &Shared, farewell: &Farewell, granted: Granted) -> Ending {
+    let Some(connector) = &farewell.connector else { return std::future::pending().await };
+    let recheck = Recheck {
+        gate: &shared.gate,
+        connector,
+        target: &farewell.target,
+        identity: &farewell.identity,
+        every: shared.config.recheck,
+        grace: shared.config.recheck_grace,
+    };
+    recheck.lost(granted).await
 }
 
 /// What is to be done about the process if the session ends first; the cluster's end is told, too.
@@ -181,9 +203,10 @@ fn farewell(config: &Config, wish: &Wish, cluster: &mut Cluster<ClusterIo>) -> F
             container: cluster.place.container.clone(),
             // It may be long, and is not needed any more.
             command: Vec::new(),
+            verb: wish.target.verb,
             ..Target::new(wish.target.namespace.clone(), wish.target.pod.clone())
         },
-        identity: wish.granted.identity.clone(),
+        identity: Mutex::new(wish.granted.identity.clone()),
         keys,
         signal: config.hangup == Hangup::Signal,
         shell: wish.candidates.as_ref().map_or_else(|_| Started::default(), Candidates::started),

@@ -6,6 +6,7 @@
 //! open in the container. So a second, short exec does it: the shell that a session starts has the
 //! session's id in its environment, as everything has that it starts.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use crate::proto::message::Dialect;
 use crate::proto::session::{Leaving, Limits, Outcome, Process};
 use crate::relay::{Browser, relay};
 use crate::shell::{Candidates, MARK, Started, again};
-use crate::target::Target;
+use crate::target::{Target, Verb};
 
 /// For all of it. A cluster that needs longer to start a shell is in trouble, and a drain waits.
 const TIME: Duration = Duration::from_secs(10);
@@ -36,7 +37,8 @@ pub(crate) struct Farewell {
     pub(crate) connector: Option<Connector>,
     /// Where the session was.
     pub(crate) target: Target,
-    pub(crate) identity: Identity,
+    /// The newest; it may be renewed while the session lasts.
+    pub(crate) identity: Mutex<Identity>,
     /// Whether keys are typed, and whether a signal follows them.
     pub(crate) keys: bool,
     pub(crate) signal: bool,
@@ -56,7 +58,8 @@ impl Farewell {
         let (Some(connector), Some(shell)) = (self.connector, shell) else {
             return (outcome, HungUp::Keys);
         };
-        match signal(&connector, &self.target, &shell, &self.identity).await {
+        let identity = self.identity.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match signal(&connector, &self.target, &shell, &identity).await {
             Signalled::Gone => {
                 if outcome.process == Process::Unknown {
                     outcome.process = Process::Ended(None);
@@ -100,7 +103,7 @@ async fn signal(
 ) -> Signalled {
     let command = [shell, "-c", &script(&target.session)].map(str::to_owned).to_vec();
     // The id stays: in the cluster's audit log this belongs to the session that it ends.
-    let target = Target { command, stdin: false, tty: false, ..target.clone() };
+    let target = Target { command, verb: Verb::Exec, stdin: false, tty: false, ..target.clone() };
     let mut last = Ending::new(Kind::ClusterTimeout, "there was no answer in time");
     let tries = async {
         loop {

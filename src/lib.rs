@@ -95,6 +95,7 @@ pub mod listener;
 pub mod logging;
 mod metrics;
 mod origin;
+mod recheck;
 mod registry;
 mod route;
 pub mod server;

@@ -15,6 +15,7 @@ use crate::credential::{Identity, Token};
 use crate::door::Remote;
 use crate::origin;
 use crate::proto::ending::Ending;
+use crate::proto::session::Limits;
 use crate::route::Wanted;
 
 /// A request before anybody knows whether it may do anything.
@@ -55,21 +56,37 @@ pub(crate) struct Granted {
     /// Whose session it is, where users are told apart.
     pub(crate) user: Option<User>,
     /// When the credential ends by its own word.
-    #[expect(dead_code, reason = "for the check that follows")]
     pub(crate) expires: Option<SystemTime>,
     /// What else was laid down for this session.
-    #[expect(dead_code, reason = "for the modes that follow")]
     pub(crate) terms: Terms,
 }
 
 /// What somebody else decided about a session: only ever less than the flags allow.
 #[derive(Clone, Debug, Default)]
-#[expect(dead_code, reason = "for the modes that follow")]
 pub(crate) struct Terms {
     /// Nothing that is typed reaches the process.
+    #[expect(dead_code, reason = "for the modes that follow")]
     pub(crate) read_only: bool,
     pub(crate) max_session: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,
+}
+
+impl Terms {
+    /// The limits of a session under these terms.
+    pub(crate) fn applied_to(&self, limits: &Arc<Limits>) -> Arc<Limits> {
+        if self.max_session.is_none() && self.idle_timeout.is_none() {
+            return Arc::clone(limits);
+        }
+        let shorter = |limit: Option<Duration>, term: Option<Duration>| match (limit, term) {
+            (Some(limit), Some(term)) => Some(limit.min(term)),
+            (limit, term) => limit.or(term),
+        };
+        Arc::new(Limits {
+            max_session: shorter(limits.max_session, self.max_session),
+            idle_timeout: shorter(limits.idle_timeout, self.idle_timeout),
+            ..Limits::clone(limits)
+        })
+    }
 }
 
 /// What outlives a request: the tickets that were given out, and the way to whoever decides.
@@ -112,5 +129,16 @@ impl Gate {
                 Ok(Granted { identity, user, expires, terms: Terms::default() })
             }
         }
+    }
+
+    /// Asks whoever decided about a session once more, if it was not the cluster alone: nothing
+    /// then, else what is granted now.
+    ///
+    /// # Errors
+    ///
+    /// `revoked` if it is not granted any more; any other kind if nobody could be asked.
+    #[expect(clippy::unused_async, reason = "for the modes that follow")]
+    pub(crate) async fn again(&self, _granted: &Granted) -> Result<Option<Granted>, Ending> {
+        Ok(None)
     }
 }

@@ -31,7 +31,6 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use self::conversation::{Conversation, Dial, HttpIo};
 use self::refused::Refused;
-pub(crate) use self::review::{Access, role};
 use crate::credential::{Credential, Identity, Impersonated, Shown};
 use crate::proto::channel::Subprotocol;
 use crate::proto::ending::{Ending, Kind};

@@ -90,6 +90,7 @@ impl Refused {
     /// The same for a request that is no stream.
     pub(super) fn of_api(&self, identity: &Identity) -> Ending {
         match self.status {
+            StatusCode::UNAUTHORIZED => Ending::new(Kind::Unauthorized, self.sentence()),
             StatusCode::FORBIDDEN if !self.is_about_impersonation(identity) => {
                 Ending::new(Kind::Forbidden, self.sentence())
             }

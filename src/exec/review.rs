@@ -5,8 +5,8 @@
 //! `AuthorizePodWebsocketUpgradeCreatePermission`), and its lack is not named by the server.
 
 use bytes::Bytes;
+use hyper::Method;
 use hyper::header::{ACCEPT, CONTENT_TYPE};
-use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::timeout;
@@ -46,12 +46,6 @@ struct ReviewStatus {
 struct Version {
     major: String,
     minor: String,
-}
-
-/// An answer to a request that is no stream.
-pub(crate) struct ApiAnswer {
-    pub(crate) status: StatusCode,
-    pub(crate) body: Vec<u8>,
 }
 
 impl Connector {
@@ -98,7 +92,7 @@ impl Connector {
         identity: &Identity,
     ) -> Result<Option<u64>, Ending> {
         let answer = self.api(Method::GET, "/version", None, target, identity).await?;
-        let version: Option<Version> = serde_json::from_slice(&answer.body).ok();
+        let version: Option<Version> = serde_json::from_slice(&answer).ok();
         // Some clouds write `36+`.
         let minor = |version: Version| version.minor.trim_end_matches('+').parse().ok();
         Ok(version.filter(|version| version.major == "1").and_then(minor))
@@ -124,14 +118,13 @@ impl Connector {
             }},
         });
         let answer = self.api(Method::POST, REVIEWS, Some(review), target, identity).await?;
-        let review: Review = serde_json::from_slice(&answer.body).map_err(|_| {
+        let review: Review = serde_json::from_slice(&answer).map_err(|_| {
             Ending::new(Kind::ClusterProtocol, "the cluster's access review makes no sense")
         })?;
         Ok(review.status.allowed)
     }
 
-    /// A request to the API that is no stream; the answer has a status of success. Its body is cut
-    /// at [`OpenLimits::error_max`](super::OpenLimits::error_max).
+    /// The body of the answer to a request that is no stream and had success; cut at [`OpenLimits::error_max`](super::OpenLimits::error_max).
     pub(crate) async fn api(
         &self,
         method: Method,
@@ -139,7 +132,7 @@ impl Connector {
         body: Option<serde_json::Value>,
         target: &Target,
         identity: &Identity,
-    ) -> Result<ApiAnswer, Ending> {
+    ) -> Result<Vec<u8>, Ending> {
         let mut way = self.way(identity).await?;
         let mut is_renewed = false;
         loop {
@@ -151,13 +144,12 @@ impl Connector {
                 request = request.header(CONTENT_TYPE, "application/json");
                 bytes = body.to_string().into();
             }
-            let answer = self.send(request, bytes, &way).await?;
-            let status = answer.response.status();
-            if status.is_success() {
-                let max = self.limits.error_max;
-                return Ok(ApiAnswer { status, body: answer.body(max).await });
+            // Boxed: a session waits for this now and then, and lives without it.
+            let answer = Box::pin(self.send(request, bytes, &way)).await?;
+            if answer.response.status().is_success() {
+                return Ok(Box::pin(answer.body(self.limits.error_max)).await);
             }
-            let refused = Refused::read(answer).await;
+            let refused = Box::pin(Refused::read(answer)).await;
             if !is_renewed && refused.is_about_credential() && self.is_stale(identity, &way).await {
                 is_renewed = true;
                 way = self.way(identity).await?;

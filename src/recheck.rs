@@ -1,0 +1,110 @@
+//! Looks again, while a session lasts, whether it may go on.
+//!
+//! An API server authenticates the request that opens an exec and never looks again: the session
+//! outlives its token and the right to have it. So we ask: the cluster by an access review, whoever
+//! decided about the session by the hook, and the clock. What it must never know: frames, sockets.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::{Instant, sleep};
+
+use crate::auth::{Gate, Granted};
+use crate::credential::Identity;
+use crate::exec::Connector;
+use crate::proto::ending::{Ending, Kind};
+use crate::target::Target;
+
+/// How far ahead a timer is set: a token's own idea of when it expires may be any number.
+const FAR: Duration = Duration::from_hours(24 * 365);
+
+/// What is looked at, and how often.
+pub(crate) struct Recheck<'a> {
+    pub(crate) gate: &'a Gate,
+    pub(crate) connector: &'a Connector,
+    pub(crate) target: &'a Target,
+    /// Whose rights the session has; kept up to date for what is done after it.
+    pub(crate) identity: &'a Mutex<Identity>,
+    /// Never, if there is none: then only the clock counts.
+    pub(crate) every: Option<Duration>,
+    /// For how long it may be impossible to look.
+    pub(crate) grace: Duration,
+}
+
+impl Recheck<'_> {
+    /// Completes when access is lost.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future gives up what it asks at that moment.
+    pub(crate) async fn lost(&self, mut granted: Granted) -> Ending {
+        let mut seen = Instant::now();
+        loop {
+            let looked = async {
+                match self.every {
+                    None => std::future::pending().await,
+                    Some(every) => sleep(every).await,
+                }
+                // Boxed: a session lasts hours, and this a moment.
+                Box::pin(self.look(&granted)).await
+            };
+            let looked = tokio::select! {
+                () = expired(granted.expires) => {
+                    return Ending::new(Kind::Revoked, "the credential has expired");
+                }
+                looked = looked => looked,
+            };
+            match looked {
+                Ok(renewed) => {
+                    seen = Instant::now();
+                    if let Some(renewed) = renewed {
+                        *self.identity.lock().unwrap_or_else(PoisonError::into_inner) =
+                            renewed.identity.clone();
+                        granted = renewed;
+                    }
+                }
+                Err(ending) if ending.kind == Kind::Revoked => return ending,
+                Err(why) => {
+                    let (session, kind) = (self.target.session.as_str(), why.kind.facts().name);
+                    log::warn!(session, kind, message = why.message.as_ref(); "access not checked");
+                    if seen.elapsed() >= self.grace {
+                        let message = format!("access could not be checked: {}", why.message);
+                        return Ending::new(Kind::Revoked, message);
+                    }
+                }
+            }
+        }
+    }
+
+    /// One look: what was granted anew, if anybody but the cluster was asked.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Revoked`] if access is lost; any other if that could not be found out.
+    async fn look(&self, granted: &Granted) -> Result<Option<Granted>, Ending> {
+        let renewed = self.gate.again(granted).await?;
+        let identity = &renewed.as_ref().unwrap_or(granted).identity;
+        let access = match self.connector.review(self.target, identity).await {
+            Err(ending) if ending.kind == Kind::Unauthorized => {
+                let message = "the cluster does not accept the credential any more";
+                return Err(Ending::new(Kind::Revoked, message));
+            }
+            access => access?,
+        };
+        if self.connector.is_enough(access, self.target, identity).await {
+            Ok(renewed)
+        } else {
+            let verb = self.target.verb.name();
+            Err(Ending::new(Kind::Revoked, format!("the right to {verb} was withdrawn")))
+        }
+    }
+}
+
+/// Completes at this time, or never.
+async fn expired(time: Option<SystemTime>) {
+    let Some(time) = time else { return std::future::pending().await };
+    // More than one sleep, for the clock may be set meanwhile.
+    while let Ok(left) = time.duration_since(SystemTime::now()) {
+        sleep(left.min(FAR)).await;
+    }
+}
