@@ -122,3 +122,14 @@ pub use target::{Target, Verb};
 pub use tls::Tls;
 // The crates whose types stand in signatures.
 pub use {bytes, hyper, tokio};
+
+/// What fuzzers call.
+#[doc(hidden)]
+pub mod fuzz {
+    /// What a path and a query ask for, with the address that an API server would get for it.
+    pub fn target(path: &str, query: &str) -> Option<(crate::Target, String)> {
+        let target = crate::route::find(path, query, &[])?.wanted.ok()?.target;
+        let address = target.path(target.container.as_deref());
+        Some((target, address))
+    }
+}

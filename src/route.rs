@@ -4,6 +4,7 @@
 //! into another URL. What it must never know: sockets, who the caller is.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use percent_encoding::percent_decode_str;
 
@@ -129,7 +130,7 @@ impl Template {
     }
 
     /// The names and their decoded values, if the path has this form.
-    fn matches<'a>(&self, path: &[&'a str]) -> Option<Vec<(&'static str, &'a str)>> {
+    fn matches<'a>(&self, path: &[&'a str]) -> Option<Values<'a>> {
         if path.len() != self.0.len() {
             return None;
         }
@@ -145,38 +146,101 @@ impl Template {
     }
 }
 
+impl fmt::Display for Template {
+    /// As it was given, without its first slash.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, segment) in self.0.iter().enumerate() {
+            let slash = if index == 0 { "" } else { "/" };
+            match segment {
+                Segment::Literal(literal) => write!(f, "{slash}{literal}")?,
+                Segment::Name(name) => write!(f, "{slash}{{{name}}}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What stands behind an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Everything in the query.
+    Short,
+    /// Kubernetes' own path and parameters.
+    Long(Verb),
+    /// Some front end's own path.
+    Template,
+    /// Where a ticket for the short form is given out, if any are.
+    Ticket,
+}
+
+/// Every address but those of the page and of `--route`.
+const ADDRESSES: [(&str, Form); 6] = [
+    ("exec", Form::Short),
+    ("tickets", Form::Ticket),
+    ("api/v1/namespaces/{namespace}/pods/{pod}/exec", Form::Long(Verb::Exec)),
+    ("api/v1/namespaces/{namespace}/pods/{pod}/attach", Form::Long(Verb::Attach)),
+    ("clusters/{cluster}/api/v1/namespaces/{namespace}/pods/{pod}/exec", Form::Long(Verb::Exec)),
+    (
+        "clusters/{cluster}/api/v1/namespaces/{namespace}/pods/{pod}/attach",
+        Form::Long(Verb::Attach),
+    ),
+];
+
+/// Every address but those of the page, with names for what varies: so that whoever looks at all of
+/// them cannot forget one.
+pub(crate) fn addresses(templates: &[Template]) -> Vec<String> {
+    let fixed = ADDRESSES.iter().map(|(pattern, _)| (*pattern).to_owned());
+    fixed.chain(templates.iter().map(ToString::to_string)).collect()
+}
+
+/// An address that exists.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) form: Form,
+    /// What it asks for, or why that makes no sense.
+    pub(crate) wanted: Result<Wanted, Ending>,
+}
+
 /// Finds what the address asks for; `path` is what follows the base path's slash. Nothing if
 /// there is no such address.
-pub(crate) fn find(
-    path: &str,
-    query: &str,
-    templates: &[Template],
-) -> Result<Option<Wanted>, Ending> {
+pub(crate) fn find(path: &str, query: &str, templates: &[Template]) -> Option<Found> {
     let parts: Vec<&str> = path.split('/').collect();
-    let wanted = match *parts.as_slice() {
-        ["exec"] => short_form(&Query::parse(query)?)?,
-        ["api", "v1", "namespaces", namespace, "pods", pod, verb @ ("exec" | "attach")] => {
-            long_form(None, [namespace, pod, verb], &Query::parse(query)?)?
+    let fixed =
+        || ADDRESSES.iter().find_map(|(pattern, form)| Some((*form, matches(pattern, &parts)?)));
+    let own =
+        || templates.iter().find_map(|template| Some((Form::Template, template.matches(&parts)?)));
+    let (form, values) = fixed().or_else(own)?;
+    let wanted = Query::parse(query).and_then(|query| match form {
+        Form::Short | Form::Ticket => short_form(&query),
+        Form::Long(verb) => long_form(verb, &values, &query),
+        Form::Template => template_form(&values, &query),
+    });
+    let wanted = wanted.and_then(|wanted| check(&wanted).map(|()| wanted));
+    Some(Found { form, wanted })
+}
+
+/// What stands in an address where it is variable.
+type Values<'a> = Vec<(&'static str, &'a str)>;
+
+/// The values of the names in a pattern, if the path has its form.
+fn matches<'a>(pattern: &'static str, path: &[&'a str]) -> Option<Values<'a>> {
+    let mut values = Vec::new();
+    let mut path = path.iter();
+    for segment in pattern.split('/') {
+        let part = path.next()?;
+        match segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+            Some(name) => values.push((name, *part)),
+            None if segment == *part => {}
+            None => return None,
         }
-        [
-            "clusters",
-            cluster,
-            "api",
-            "v1",
-            "namespaces",
-            namespace,
-            "pods",
-            pod,
-            verb @ ("exec" | "attach"),
-        ] => long_form(Some(cluster), [namespace, pod, verb], &Query::parse(query)?)?,
-        _ => {
-            let found = templates.iter().find_map(|template| template.matches(&parts));
-            let Some(values) = found else { return Ok(None) };
-            template_form(&values, &Query::parse(query)?)?
-        }
-    };
-    check(&wanted)?;
-    Ok(Some(wanted))
+    }
+    path.next().is_none().then_some(values)
+}
+
+/// The decoded value of a name in an address.
+fn value(values: &Values<'_>, wanted: &str) -> Result<Option<String>, Ending> {
+    let found = values.iter().find(|(name, _)| *name == wanted);
+    found.map(|(_, value)| decode(value).map(Cow::into_owned)).transpose()
 }
 
 fn short_form(query: &Query<'_>) -> Result<Wanted, Ending> {
@@ -205,15 +269,10 @@ fn short_form(query: &Query<'_>) -> Result<Wanted, Ending> {
 }
 
 /// Kubernetes' own path. Its parameters have Kubernetes' defaults, which are all false.
-fn long_form(
-    cluster: Option<&str>,
-    [namespace, pod, verb]: [&str; 3],
-    query: &Query<'_>,
-) -> Result<Wanted, Ending> {
-    let verb = if verb == Verb::Attach.name() { Verb::Attach } else { Verb::Exec };
+fn long_form(verb: Verb, values: &Values<'_>, query: &Query<'_>) -> Result<Wanted, Ending> {
     let tty = query.flag("tty", false)?;
     Ok(Wanted {
-        cluster: cluster.map(decode).transpose()?.map(Cow::into_owned),
+        cluster: value(values, "cluster")?,
         shell: None,
         target: Target {
             container: query.one(&["container"])?.map(str::to_owned),
@@ -226,34 +285,33 @@ fn long_form(
             stderr: !tty && query.flag("stderr", false)?,
             tty,
             size: size(query)?,
-            ..Target::new(decode(namespace)?, decode(pod)?)
+            ..Target::new(
+                value(values, "namespace")?.unwrap_or_default(),
+                value(values, "pod")?.unwrap_or_default(),
+            )
         },
     })
 }
 
 /// An existing front end's address: its parameters are its own, so none of its query is read but
 /// the size, which means the same everywhere.
-fn template_form(values: &[(&str, &str)], query: &Query<'_>) -> Result<Wanted, Ending> {
-    let value = |wanted: &str| {
-        let found = values.iter().find(|(name, _)| *name == wanted);
-        found.map(|(_, value)| decode(value).map(Cow::into_owned)).transpose()
-    };
-    let shell = value("shell")?.map(|shell| match shell.as_str() {
+fn template_form(values: &Values<'_>, query: &Query<'_>) -> Result<Wanted, Ending> {
+    let shell = value(values, "shell")?.map(|shell| match shell.as_str() {
         "b" => "bash".to_owned(),
         "s" => "sh".to_owned(),
         _ => shell,
     });
     Ok(Wanted {
-        cluster: value("cluster")?,
+        cluster: value(values, "cluster")?,
         shell,
         target: Target {
             // As in a query, empty is absent: a pod with one container needs no name for it.
-            container: value("container")?.filter(|name| !name.is_empty()),
+            container: value(values, "container")?.filter(|name| !name.is_empty()),
             command: Vec::new(),
             size: size(query)?,
             ..Target::new(
-                value("namespace")?.unwrap_or_default(),
-                value("pod")?.unwrap_or_default(),
+                value(values, "namespace")?.unwrap_or_default(),
+                value(values, "pod")?.unwrap_or_default(),
             )
         },
     })

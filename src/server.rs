@@ -29,7 +29,7 @@ use crate::metrics::Metrics;
 use crate::origin;
 use crate::proto::ending::{Ending, Kind};
 use crate::registry::{Capacity, Registry};
-use crate::route;
+use crate::route::{self, Form};
 use crate::shell;
 use crate::socket;
 
@@ -43,6 +43,13 @@ const NOTICE_PART: u32 = 4;
 /// The flag and what is wrong with it, in one sentence.
 pub fn check(config: &Config) -> Result<(), String> {
     admin::check(config).and(Gate::new(config).map(drop))
+}
+
+/// Every address on the public port but those of the page, without the base path, and with names for
+/// what varies; for tests, which must not forget one.
+#[doc(hidden)]
+pub fn addresses(config: &Config) -> Vec<String> {
+    route::addresses(&config.routes)
 }
 
 /// Serves until `stop` completes, then drains: is not ready any more, accepts for
@@ -213,12 +220,13 @@ async fn respond(
     }
     // The address decides first, then what it needs; what it asks for is looked at last, so that
     // nobody learns anything about parameters without a credential.
-    let wanted = route::find(path, uri.query().unwrap_or_default(), &config.routes);
-    if matches!(wanted, Ok(None)) {
+    let query = uri.query().unwrap_or_default();
+    let found = route::find(path, query, &config.routes).ok_or_else(no_such_address)?;
+    if found.form == Form::Ticket {
         return Err(no_such_address().into());
     }
     let (response, upgrade) = accept(request)?;
-    let mut wanted = wanted.and_then(|wanted| wanted.ok_or_else(no_such_address));
+    let mut wanted = found.wanted;
     let asked = Asked { config, headers: request.headers(), uri: &uri, remote };
     let granted = shared.gate.grant(&asked, &mut wanted).await?;
     let mut wanted = wanted?;
