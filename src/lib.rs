@@ -109,7 +109,7 @@ mod ui;
 
 pub use accept::{Body, BrowserIo, Refusal, Upgrade, accept};
 pub use credential::{Bearer, Certificate, Credential, Identity, Impersonated, Token};
-pub use exec::{ClusterIo, Connector, OpenLimits};
+pub use exec::{ClusterIo, Connector, OpenLimits, Via};
 pub use kubeconfig::{Clusters, Own};
 pub use origin::{Origin, check_origin};
 pub use proto::channel::{Size, Subprotocol};

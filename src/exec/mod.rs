@@ -6,6 +6,7 @@
 mod conversation;
 mod refused;
 mod review;
+mod via;
 
 use std::fmt;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ use crate::proto::message::Place;
 use crate::relay::Cluster;
 use crate::target::{Target, Verb};
 use crate::tls::Tls;
+
+pub use self::via::Via;
 
 /// The most that is read of a pod: etcd keeps nothing above 1.5 MiB.
 const POD_MAX: usize = 2 * 1024 * 1024;
@@ -81,6 +84,7 @@ pub struct Connector {
     server: Uri,
     /// The server URL's path, without a slash at its end.
     prefix: Arc<str>,
+    via: Via,
     tls: Tls,
     resolver: Arc<dyn ResolveServerName + Send + Sync>,
     own: Credential,
@@ -126,8 +130,14 @@ impl Connector {
             },
         };
         let prefix = uri.path().trim_end_matches('/').into();
-        let limits = OpenLimits::default();
-        Ok(Self { name: name.into(), server: uri, prefix, tls, resolver, own, limits })
+        let (name, via, limits) = (name.into(), Via::default(), OpenLimits::default());
+        Ok(Self { name, server: uri, prefix, via, tls, resolver, own, limits })
+    }
+
+    /// The same, reached this way.
+    #[must_use]
+    pub fn via(self, via: Via) -> Self {
+        Self { via, ..self }
     }
 
     /// The same with these limits.
