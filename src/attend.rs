@@ -200,6 +200,7 @@ fn farewell(config: &Config, wish: &Wish, cluster: &mut Cluster<ClusterIo>) -> F
         connector: wish.connector.clone(),
         target: Target {
             session: wish.target.session.clone(),
+            trace: wish.target.trace.clone(),
             container: cluster.place.container.clone(),
             // It may be long, and is not needed any more.
             command: Vec::new(),
@@ -272,6 +273,7 @@ macro_rules! say {
             session = $facts.id,
             remote = $facts.remote,
             user = $facts.user.as_deref(),
+            trace_id = $facts.trace_id,
             cluster = $facts.cluster,
             namespace = $facts.namespace,
             pod = $facts.pod,

@@ -81,6 +81,7 @@ mod exec;
 mod hangup;
 mod read_ahead;
 mod target;
+mod trace;
 
 mod credential;
 mod kubeconfig;
@@ -120,6 +121,7 @@ pub use relay::{Again, Browser, Cluster, Meter, Opening, hang_up, refuse, relay}
 pub use route::Template;
 pub use target::{Target, Verb};
 pub use tls::Tls;
+pub use trace::Trace;
 // The crates whose types stand in signatures.
 pub use {bytes, hyper, tokio};
 

@@ -20,6 +20,7 @@ use crate::proto::ending::{Ending, Kind};
 use crate::proto::message::{Dialect, Place};
 use crate::relay::Meter;
 use crate::target::Target;
+use crate::trace::Trace;
 
 /// How many may be begun at once after a quiet time: what one second allows.
 const BURST: Duration = Duration::from_secs(1);
@@ -188,6 +189,7 @@ pub(crate) enum State {
 pub(crate) struct Entry {
     /// A UUID.
     id: String,
+    trace: Option<Trace>,
     /// As they were named; what was left out is found when the cluster answers.
     cluster: Option<String>,
     namespace: String,
@@ -227,6 +229,7 @@ impl Entry {
     ) -> Self {
         Self {
             id: target.session.clone(),
+            trace: target.trace.clone(),
             cluster,
             namespace: target.namespace.clone(),
             pod: target.pod.clone(),
@@ -295,6 +298,7 @@ impl Entry {
             protocol: found.map(|found| found.protocol),
             dialect: self.dialect.name(),
             user: self.user.as_ref().map(ToString::to_string),
+            trace_id: self.trace.as_ref().map(Trace::id),
             remote: &self.remote,
             started: humantime::format_rfc3339_millis(self.started).to_string(),
             age_seconds: self.age().as_secs(),
@@ -316,6 +320,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) protocol: Option<&'a str>,
     pub(crate) dialect: &'a str,
     pub(crate) user: Option<String>,
+    pub(crate) trace_id: Option<&'a str>,
     pub(crate) remote: &'a str,
     pub(crate) started: String,
     pub(crate) age_seconds: u64,

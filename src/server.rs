@@ -32,6 +32,7 @@ use crate::registry::{Capacity, Registry};
 use crate::route::{self, Form};
 use crate::shell;
 use crate::socket;
+use crate::trace::Trace;
 
 /// The part of the drain that users may have to read why: the hang-up needs the rest.
 const NOTICE_PART: u32 = 4;
@@ -230,6 +231,7 @@ async fn respond(
     let asked = Asked { config, headers: request.headers(), uri: &uri, remote };
     let granted = shared.gate.grant(&asked, &mut wanted).await?;
     let mut wanted = wanted?;
+    wanted.target.trace = Trace::of(request.headers());
     let candidates = shell::put_shell(config, &mut wanted);
     let connector = shared.clusters.get(wanted.cluster.as_deref()).cloned();
     let cluster = wanted.cluster;

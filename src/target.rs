@@ -3,6 +3,7 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::proto::channel::Size;
+use crate::trace::Trace;
 
 /// Everything but the unreserved characters of RFC 3986 is escaped. Go drops a pair with a bare
 /// `;`, and takes a bare `+` for a space.
@@ -36,6 +37,8 @@ impl Verb {
 pub struct Target {
     /// The session's id, a UUID. The cluster's audit log has it as `Audit-ID`.
     pub session: String,
+    /// The trace that the session belongs to, if the caller named one; passed on to the cluster.
+    pub trace: Option<Trace>,
     /// The pod's namespace.
     pub namespace: String,
     /// The pod.
@@ -66,6 +69,7 @@ impl Target {
     pub fn new(namespace: impl Into<String>, pod: impl Into<String>) -> Self {
         Self {
             session: uuid::Uuid::new_v4().to_string(),
+            trace: None,
             namespace: namespace.into(),
             pod: pod.into(),
             container: None,

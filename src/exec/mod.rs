@@ -39,6 +39,7 @@ use crate::proto::message::Place;
 use crate::relay::Cluster;
 use crate::target::{Target, Verb};
 use crate::tls::Tls;
+use crate::trace::TRACEPARENT;
 
 pub use self::via::Via;
 
@@ -259,7 +260,7 @@ impl Connector {
     ) -> Result<Answer, Ending> {
         let key = generate_key();
         let request = self
-            .request(Method::GET, &target.path(container), way, &target.session)
+            .request(Method::GET, &target.path(container), way, target)
             .header(CONNECTION, "Upgrade")
             .header(UPGRADE, "websocket")
             .header(SEC_WEBSOCKET_VERSION, "13")
@@ -275,15 +276,19 @@ impl Connector {
         Ok(Answer::Open(Box::new(io), early, subprotocol))
     }
 
-    /// A request that is built from nothing: no header of a caller's ever gets into it.
-    fn request(&self, method: Method, path: &str, way: &Way<'_>, session: &str) -> RequestBuilder {
+    /// A request that is built from nothing: no header of a caller's gets into it but the trace,
+    /// which was checked.
+    fn request(&self, method: Method, path: &str, way: &Way<'_>, target: &Target) -> RequestBuilder {
         let host = self.server.authority().map_or("", |authority| authority.as_str());
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.prefix))
             .header(HOST, host)
             .header(USER_AGENT, concat!("podwire/", env!("CARGO_PKG_VERSION")))
-            .header("audit-id", session);
+            .header("audit-id", &target.session);
+        if let Some(trace) = &target.trace {
+            request = request.header(TRACEPARENT, trace.header());
+        }
         if let Some(token) = &way.shown.token {
             request = request.header(AUTHORIZATION, token.header());
         }
@@ -313,7 +318,7 @@ impl Connector {
     /// The container that kubectl would choose, if the pod may be read.
     async fn find_container(&self, target: &Target, way: &Way<'_>) -> Option<String> {
         let request = self
-            .request(Method::GET, &target.pod_path(), way, &target.session)
+            .request(Method::GET, &target.pod_path(), way, target)
             .header(ACCEPT, "application/json");
         let answer = self.send(request, Bytes::new(), way).await.ok()?;
         if answer.response.status() != StatusCode::OK {

@@ -137,7 +137,7 @@ impl Connector {
         let mut is_renewed = false;
         loop {
             let mut request = self
-                .request(method.clone(), path, &way, &target.session)
+                .request(method.clone(), path, &way, target)
                 .header(ACCEPT, "application/json");
             let mut bytes = Bytes::new();
             if let Some(body) = &body {
