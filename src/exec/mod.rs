@@ -278,7 +278,13 @@ impl Connector {
 
     /// A request that is built from nothing: no header of a caller's gets into it but the trace,
     /// which was checked.
-    fn request(&self, method: Method, path: &str, way: &Way<'_>, target: &Target) -> RequestBuilder {
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        way: &Way<'_>,
+        target: &Target,
+    ) -> RequestBuilder {
         let host = self.server.authority().map_or("", |authority| authority.as_str());
         let mut request = Request::builder()
             .method(method)
