@@ -130,7 +130,9 @@ pub use {bytes, hyper, tokio};
 pub mod fuzz {
     /// What a path and a query ask for, with the address that an API server would get for it.
     pub fn target(path: &str, query: &str) -> Option<(crate::Target, String)> {
-        let target = crate::route::find(path, query, &[])?.wanted.ok()?.target;
+        let wanted = crate::route::find(path, query, &[])?.wanted.ok()?;
+        wanted.check().ok()?;
+        let target = wanted.target;
         let address = target.path(target.container.as_deref());
         Some((target, address))
     }

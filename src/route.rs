@@ -197,7 +197,7 @@ pub(crate) fn addresses(templates: &[Template]) -> Vec<String> {
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) form: Form,
-    /// What it asks for, or why that makes no sense.
+    /// What it asks for, to be checked before it is used; or why it makes no sense.
     pub(crate) wanted: Result<Wanted, Ending>,
 }
 
@@ -215,7 +215,6 @@ pub(crate) fn find(path: &str, query: &str, templates: &[Template]) -> Option<Fo
         Form::Long(verb) => long_form(verb, &values, &query),
         Form::Template => template_form(&values, &query),
     });
-    let wanted = wanted.and_then(|wanted| check(&wanted).map(|()| wanted));
     Some(Found { form, wanted })
 }
 
@@ -244,10 +243,8 @@ fn value(values: &Values<'_>, wanted: &str) -> Result<Option<String>, Ending> {
 }
 
 fn short_form(query: &Query<'_>) -> Result<Wanted, Ending> {
-    let required = |names: &[&str]| match query.one(names)? {
-        Some(value) => Ok(value.to_owned()),
-        None => Err(bad(format!("the parameter {} is missing", names[0]))),
-    };
+    // What is missing is missed by `Wanted::check`: somebody else may have named it by then.
+    let name = |names: &[&str]| query.one(names).map(|name| name.unwrap_or_default().to_owned());
     let tty = query.flag("tty", true)?;
     // As with every parameter of this form, empty is absent: a page's form sends all its fields.
     let command = query.all("command");
@@ -263,7 +260,7 @@ fn short_form(query: &Query<'_>) -> Result<Wanted, Ending> {
             stderr: !tty && query.flag("stderr", true)?,
             tty,
             size: size(query)?,
-            ..Target::new(required(&["namespace", "ns"])?, required(&["pod", "name", "podName"])?)
+            ..Target::new(name(&["namespace", "ns"])?, name(&["pod", "name", "podName"])?)
         },
     })
 }
@@ -327,29 +324,36 @@ fn size(query: &Query<'_>) -> Result<Option<Size>, Ending> {
     Ok(Size::new(side("cols")?, side("rows")?).or(Some(Size::DEFAULT)))
 }
 
-/// Names by Kubernetes' rules (`k8s.io/apimachinery/pkg/util/validation`), before anything is
-/// dialled: `..` as a namespace once widened what the API server looked up.
-fn check(wanted: &Wanted) -> Result<(), Ending> {
-    let target = &wanted.target;
-    if !is_label(&target.namespace) {
-        return Err(bad("the namespace is not a valid name"));
+impl Wanted {
+    /// Names by Kubernetes' rules (`k8s.io/apimachinery/pkg/util/validation`), before anything is
+    /// dialled: `..` as a namespace once widened what the API server looked up.
+    pub(crate) fn check(&self) -> Result<(), Ending> {
+        let target = &self.target;
+        for (name, value) in [("namespace", &target.namespace), ("pod", &target.pod)] {
+            if value.is_empty() {
+                return Err(bad(format!("the {name} is missing")));
+            }
+        }
+        if !is_label(&target.namespace) {
+            return Err(bad("the namespace is not a valid name"));
+        }
+        if !is_subdomain(&target.pod) {
+            return Err(bad("the pod is not a valid name"));
+        }
+        if target.container.as_deref().is_some_and(|name| !is_label(name)) {
+            return Err(bad("the container is not a valid name"));
+        }
+        if target.command.iter().any(|word| word.contains('\0')) {
+            return Err(bad("a word of the command contains NUL"));
+        }
+        if target.command.iter().map(String::len).sum::<usize>() > COMMAND_MAX {
+            return Err(bad("the command is too long"));
+        }
+        if !(target.stdin || target.stdout || target.stderr) {
+            return Err(bad("one of stdin, stdout and stderr must be true"));
+        }
+        Ok(())
     }
-    if !is_subdomain(&target.pod) {
-        return Err(bad("the pod is not a valid name"));
-    }
-    if target.container.as_deref().is_some_and(|name| !is_label(name)) {
-        return Err(bad("the container is not a valid name"));
-    }
-    if target.command.iter().any(|word| word.contains('\0')) {
-        return Err(bad("a word of the command contains NUL"));
-    }
-    if target.command.iter().map(String::len).sum::<usize>() > COMMAND_MAX {
-        return Err(bad("the command is too long"));
-    }
-    if !(target.stdin || target.stdout || target.stderr) {
-        return Err(bad("one of stdin, stdout and stderr must be true"));
-    }
-    Ok(())
 }
 
 /// DNS-1123 label: at most 63 characters.
