@@ -230,8 +230,8 @@ async fn respond(
     let mut wanted = found.wanted;
     let asked = Asked { config, headers: request.headers(), uri: &uri, remote };
     let granted = shared.gate.grant(&asked, &mut wanted).await?;
-    wanted.check()?;
     let mut wanted = wanted?;
+    wanted.check()?;
     wanted.target.trace = Trace::of(request.headers());
     let candidates = shell::put_shell(config, &mut wanted);
     let connector = shared.clusters.get(wanted.cluster.as_deref()).cloned();
