@@ -13,7 +13,9 @@ use fake_cluster::{FakeCluster, Options};
 use podwire::config::{Command, parse};
 use podwire::listener::{Listener, tls};
 use podwire::server::serve;
+use podwire::sources::Sources;
 use podwire::{Clusters, Own};
+use tokio::sync::watch;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -57,6 +59,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
             std::process::exit(1)
         });
     };
-    serve(listener, tls, None, config, clusters, stop).await;
+    let (_sender, sources) = watch::channel(Sources { clusters, tls });
+    serve(listener, None, config, sources, stop).await;
     Ok(())
 }

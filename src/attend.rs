@@ -15,7 +15,6 @@ use crate::auth::{Gate, Granted};
 use crate::config::{Config, Hangup};
 use crate::exec::{ClusterIo, Connector};
 use crate::hangup::Farewell;
-use crate::kubeconfig::Clusters;
 use crate::metrics::{HungUp, Metrics};
 use crate::proto::ending::{Ending, Kind};
 use crate::proto::message::Place;
@@ -24,6 +23,7 @@ use crate::recheck::Recheck;
 use crate::registry::{Entry, Permit, Registry, State};
 use crate::relay::{Again, Browser, Cluster, hang_up, refuse, relay};
 use crate::shell::{self, Candidates, Started};
+use crate::sources::Sources;
 use crate::target::{Target, Verb};
 
 /// Everything that all sessions share.
@@ -32,7 +32,8 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<Config>,
     /// Those of each session.
     pub(crate) limits: Arc<Limits>,
-    pub(crate) clusters: Clusters,
+    /// The newest clusters.
+    pub(crate) sources: watch::Receiver<Sources>,
     /// Who decides what a request may do.
     pub(crate) gate: Gate,
     pub(crate) registry: Arc<Registry>,

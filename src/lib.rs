@@ -11,7 +11,8 @@
 //! The modules in reading order: [`proto`] is what is true without a network, bytes in and bytes
 //! out; [`relay()`] is the one loop over two connections; [`accept()`] is the browser's door and
 //! [`Connector::open`] the cluster's; [`Clusters`] knows where clusters are; [`socket`] prepares
-//! both sides' connections. [`server`], [`config`], [`listener`] and [`logging`] are the program,
+//! both sides' connections. [`server`], [`sources`], [`config`], [`listener`] and [`logging`] are the
+//! program,
 //! which is only the library's first user.
 //!
 //! # What holds
@@ -102,6 +103,7 @@ mod route;
 pub mod server;
 mod shell;
 pub mod socket;
+pub mod sources;
 
 #[cfg(feature = "ui")]
 mod page;

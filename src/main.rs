@@ -3,13 +3,13 @@
 use std::io::{Write, stderr, stdout};
 use std::process::ExitCode;
 
-use podwire::config::{Auth, Command, Config, parse};
-use podwire::listener::{Listener, tls};
-use podwire::server::{check, serve};
-use podwire::{Clusters, Own, logging};
+use podwire::config::{Command, Config, parse};
+use podwire::listener::Listener;
+use podwire::logging;
+use podwire::server::serve;
+use podwire::sources::{Sources, reread};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
-use tokio_rustls::TlsAcceptor;
+use tokio::sync::{oneshot, watch};
 
 /// Wrong usage or configuration.
 const WRONG: u8 = 2;
@@ -26,26 +26,23 @@ fn main() -> ExitCode {
         Err(message) => return fail(WRONG, &message),
     };
     logging::start(config.log_level, config.log_format);
-    let own = if config.auth == Auth::Passthrough { Own::Excluded } else { Own::Included };
-    let (path, context) = (config.kubeconfig.as_deref(), config.context.as_deref());
-    let clusters = check(&config).and(Clusters::find(path, context, &config.clusters, own));
-    let (clusters, tls) = match clusters.and_then(|clusters| Ok((clusters, tls(&config)?))) {
-        Ok(prepared) => prepared,
+    let sources = match Sources::read(&config) {
+        Ok(sources) => sources,
         Err(message) => return fail(WRONG, &message),
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &format!("no runtime: {error}")),
     };
-    let code = runtime.block_on(run(*config, clusters, tls));
+    let code = runtime.block_on(run(*config, sources));
     // A name that is still looked up must not hold up the end.
     runtime.shutdown_background();
     code
 }
 
-async fn run(config: Config, clusters: Clusters, tls: Option<TlsAcceptor>) -> ExitCode {
-    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    let (Ok(terminate), Ok(interrupt)) = (terminate, interrupt) else {
+async fn run(config: Config, sources: Sources) -> ExitCode {
+    let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+    let [Ok(terminate), Ok(interrupt), Ok(hangup)] = kinds.map(signal) else {
         return fail(1, "no signal handlers");
     };
     let listener = match Listener::bind(&config.listen).await {
@@ -66,7 +63,7 @@ async fn run(config: Config, clusters: Clusters, tls: Option<TlsAcceptor>) -> Ex
     let operators = admin.as_ref().map(Listener::address).and_then(Result::ok);
     log::info!(
         version = env!("CARGO_PKG_VERSION"), listen = url, auth:% = config.auth,
-        clusters = clusters.source(), hangup:% = config.hangup,
+        clusters = sources.clusters.source(), hangup:% = config.hangup,
         admin = operators.map_or_else(|| "off".to_owned(), |address| address.to_string());
         "start"
     );
@@ -78,7 +75,9 @@ async fn run(config: Config, clusters: Clusters, tls: Option<TlsAcceptor>) -> Ex
         // Without signals there is nobody to ask for an end either.
         let _ = begun.await;
     };
-    serve(listener, tls, admin, config, clusters, stop).await;
+    let (sender, sources) = watch::channel(sources);
+    tokio::spawn(reread(hangup, config.clone(), sender));
+    serve(listener, admin, config, sources, stop).await;
     ExitCode::SUCCESS
 }
 

@@ -5,7 +5,7 @@
 
 use std::fmt::{self, Display, Write as _};
 use std::ops::Add;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -102,6 +102,14 @@ const CONNECTS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 /// process's and belongs to no relay.
 static PANICS: AtomicU64 = AtomicU64::new(0);
 
+/// Whether what was last read again could be read. Like the panics it is known outside of a relay.
+static RELOADED: AtomicBool = AtomicBool::new(true);
+
+/// Notes whether the files could be read again.
+pub(crate) fn note_reload(could: bool) {
+    RELOADED.store(could, Ordering::Relaxed);
+}
+
 /// Counts a panic. The program's panic hook calls it.
 pub(crate) fn note_panic() {
     PANICS.fetch_add(1, Ordering::Relaxed);
@@ -196,6 +204,9 @@ impl Metrics {
         page.one("panics_total", "counter", text, PANICS.load(Ordering::Relaxed));
         let text = "Whether the relay is being stopped.";
         page.one("draining", "gauge", text, u8::from(draining));
+        let text = "Whether the files could be read when the relay was last told to (SIGHUP).";
+        let reloaded = RELOADED.load(Ordering::Relaxed);
+        page.one("config_reload_success", "gauge", text, u8::from(reloaded));
         page.process();
         page.0
     }

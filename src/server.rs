@@ -15,7 +15,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
-use tokio_rustls::TlsAcceptor;
 
 use crate::accept::{Body, Refusal, accept};
 use crate::admin::{self, Admin};
@@ -23,7 +22,6 @@ use crate::attend::{Caller, Shared, Wish, session};
 use crate::auth::{Asked, Gate};
 use crate::config::{Auth, Config};
 use crate::door::{Door, Remote, accept_all, http};
-use crate::kubeconfig::Clusters;
 use crate::listener::Listener;
 use crate::metrics::Metrics;
 use crate::origin;
@@ -32,19 +30,11 @@ use crate::registry::{Capacity, Registry};
 use crate::route::{self, Form};
 use crate::shell;
 use crate::socket;
+use crate::sources::Sources;
 use crate::trace::Trace;
 
 /// The part of the drain that users may have to read why: the hang-up needs the rest.
 const NOTICE_PART: u32 = 4;
-
-/// Looks for what would be found wrong only while serving.
-///
-/// # Errors
-///
-/// The flag and what is wrong with it, in one sentence.
-pub fn check(config: &Config) -> Result<(), String> {
-    admin::check(config).and(Gate::new(config).map(drop))
-}
 
 /// Every address on the public port but those of the page, without the base path, and with names for
 /// what varies; for tests, which must not forget one.
@@ -58,16 +48,15 @@ pub fn addresses(config: &Config) -> Vec<String> {
 /// it, and ends every session. Returns when the last one is over, or after
 /// [`Config::drain_timeout`] at the latest: a browser that takes nothing is not waited for.
 ///
-/// `tls` is what browsers speak, if given. `admin` is where operators connect, if anywhere.
+/// `admin` is where operators connect, if anywhere. New `sources` count from the next connection
+/// and the next session on; who sends none drops the sender.
 pub async fn serve(
     listener: Listener,
-    tls: Option<TlsAcceptor>,
     admin: Option<Listener>,
     config: Config,
-    clusters: Clusters,
+    sources: watch::Receiver<Sources>,
     stop: impl Future<Output = ()>,
 ) {
-    let clusters = clusters.with_limits(config.open);
     let mut limits = config.limits.clone();
     limits.drain_notice = limits.drain_notice.min(config.drain_timeout / NOTICE_PART);
     let (config, limits) = (Arc::new(config), Arc::new(limits));
@@ -88,8 +77,8 @@ pub async fn serve(
         Err(why) => return log::error!("{why}"),
     };
     let shared =
-        Shared { config, limits, clusters, gate, registry, metrics, stopping: stopping_seen };
-    let browsers = Browsers { tls, shared: Arc::new(shared) };
+        Shared { config, limits, sources, gate, registry, metrics, stopping: stopping_seen };
+    let browsers = Browsers { shared: Arc::new(shared) };
     tokio::select! {
         () = serve_browsers(listener, browsers, stopping, stop) => {}
         // It goes on until all sessions are over, so that somebody can see how that goes.
@@ -128,7 +117,6 @@ async fn serve_browsers(
 
 /// The public door.
 struct Browsers {
-    tls: Option<TlsAcceptor>,
     shared: Arc<Shared>,
 }
 
@@ -141,7 +129,8 @@ impl Door for Browsers {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let (tls, shared) = (self.tls.clone(), Arc::clone(&self.shared));
+        let shared = Arc::clone(&self.shared);
+        let tls = shared.sources.borrow().tls.clone();
         tokio::spawn(async move {
             let time = shared.config.head.time;
             let result = match tls {
@@ -234,7 +223,11 @@ async fn respond(
     wanted.check()?;
     wanted.target.trace = Trace::of(request.headers());
     let candidates = shell::put_shell(config, &mut wanted);
-    let connector = shared.clusters.get(wanted.cluster.as_deref()).cloned();
+    let connector = {
+        let sources = shared.sources.borrow();
+        let connector = sources.clusters.get(wanted.cluster.as_deref()).cloned();
+        connector.map(|connector| connector.with_limits(config.open))
+    };
     let cluster = wanted.cluster;
     let remote = remote.to_string().into();
     let target = wanted.target;

@@ -21,9 +21,11 @@ use fake_cluster::{Behaviour, FakeCluster, Script, Step, Until, Upgrade, misbeha
 use podwire::config::{Command, Config, parse};
 use podwire::listener::Listener;
 use podwire::server::serve;
+use podwire::sources::Sources;
 use podwire::{Clusters, Own};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::{Instant, pause, resume, sleep};
 use tokio_rustls::TlsAcceptor;
 
@@ -45,7 +47,8 @@ async fn start(cluster: &FakeCluster, tls: Option<TlsAcceptor>) -> SocketAddr {
     let listener = Listener::bind(&config.listen).await.unwrap();
     let Listener::Tcp(tcp) = &listener else { panic!("{listener:?}") };
     let address = tcp.local_addr().unwrap();
-    tokio::spawn(serve(listener, tls, None, config, clusters.unwrap(), std::future::pending()));
+    let sources = watch::channel(Sources { clusters: clusters.unwrap(), tls }).1;
+    tokio::spawn(serve(listener, None, config, sources, std::future::pending()));
     address
 }
 

@@ -14,9 +14,10 @@ use fake_cluster::{Behaviour, FakeCluster};
 use podwire::config::{Command, parse};
 use podwire::listener::Listener;
 use podwire::server::serve;
+use podwire::sources::Sources;
 use podwire::{Clusters, Own, Target};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
@@ -52,7 +53,8 @@ impl Inside {
         let stopped = async {
             let _ = stopped.await;
         };
-        let served = serve(listener, None, Some(admin), config, clusters.unwrap(), stopped);
+        let sources = Sources { clusters: clusters.unwrap(), tls: None };
+        let served = serve(listener, Some(admin), config, watch::channel(sources).1, stopped);
         Self { browsers, operators, stop, served: tokio::spawn(served) }
     }
 

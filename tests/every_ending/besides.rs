@@ -10,8 +10,10 @@ use podwire::config::{Command, parse};
 use podwire::listener::Listener;
 use podwire::proto::message::Dialect;
 use podwire::server::serve;
+use podwire::sources::Sources;
 use podwire::{Clusters, Own};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::common::{Start, cluster, operate, pipes, session, terminal, within};
 use crate::page::{Ended, Page, Telling};
@@ -98,7 +100,8 @@ async fn broken(cluster: &FakeCluster) -> (SocketAddr, SocketAddr) {
     let (browsers, operators) = (tcp.local_addr().unwrap(), admin.local_addr().unwrap());
     let (tcp, admin) = (Listener::Tcp(tcp), Listener::Tcp(admin));
     let never = std::future::pending();
-    tokio::spawn(serve(tcp, None, Some(admin), config, clusters.unwrap(), never));
+    let sources = watch::channel(Sources { clusters: clusters.unwrap(), tls: None }).1;
+    tokio::spawn(serve(tcp, Some(admin), config, sources, never));
     (browsers, operators)
 }
 

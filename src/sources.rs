@@ -1,0 +1,66 @@
+//! What the program reads from files: at its start, and again when it is told to.
+//!
+//! Flags stay as they are for as long as the program runs; clusters and certificates do not. What
+//! this must never know: requests, sessions.
+
+use std::fmt;
+
+use tokio::signal::unix::Signal;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use crate::auth::Gate;
+use crate::config::{Auth, Config};
+use crate::kubeconfig::{Clusters, Own};
+use crate::{admin, listener, metrics};
+
+/// The clusters, and the certificate that browsers see.
+#[derive(Clone)]
+pub struct Sources {
+    /// The clusters that callers may name.
+    pub clusters: Clusters,
+    /// What browsers speak besides plain HTTP, if anything.
+    pub tls: Option<TlsAcceptor>,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sources({:?})", self.clusters)
+    }
+}
+
+impl Sources {
+    /// Reads everything, and looks for what would be found wrong only while serving.
+    ///
+    /// # Errors
+    ///
+    /// The flag or the file, what is wrong with it and what to do about it, in one sentence.
+    pub fn read(config: &Config) -> Result<Self, String> {
+        admin::check(config)?;
+        Gate::new(config)?;
+        let own = if config.auth == Auth::Passthrough { Own::Excluded } else { Own::Included };
+        let (path, context) = (config.kubeconfig.as_deref(), config.context.as_deref());
+        let clusters = Clusters::find(path, context, &config.clusters, own)?;
+        Ok(Self { clusters, tls: listener::tls(config)? })
+    }
+}
+
+/// Reads everything again at each signal. What cannot be read changes nothing: whatever was right
+/// before stays, and the log and the metrics say so.
+///
+/// # Cancellation
+///
+/// Dropping the future ends the watch.
+pub async fn reread(mut signal: Signal, config: Config, sources: watch::Sender<Sources>) {
+    while signal.recv().await.is_some() {
+        let read = Sources::read(&config);
+        metrics::note_reload(read.is_ok());
+        match read {
+            Ok(read) => {
+                log::info!(clusters = read.clusters.source(); "configuration read again");
+                sources.send_replace(read);
+            }
+            Err(why) => log::error!(message = why.as_str(); "configuration unchanged"),
+        }
+    }
+}
