@@ -37,6 +37,11 @@ impl Origin {
         let scheme = scheme.to_ascii_lowercase();
         Ok(Self { scheme, host, port: port.unwrap_or(default) })
     }
+
+    /// That of pages from here; the authority is as it stands in a `Host` header.
+    pub(crate) fn at(scheme: &str, authority: &str) -> Option<Self> {
+        Self::parse(&format!("{scheme}://{authority}")).ok()
+    }
 }
 
 impl fmt::Display for Origin {
@@ -49,7 +54,10 @@ impl fmt::Display for Origin {
 fn host_and_port(authority: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = match authority.rsplit_once(':') {
         // The colons of an IPv6 address stand inside brackets.
-        Some((host, port)) if !port.ends_with(']') => (host, Some(port.parse().ok()?)),
+        Some((host, port)) if !port.ends_with(']') => {
+            let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+            (host, Some(port.parse().ok().filter(|_| is_number)?))
+        }
         _ => (authority, None),
     };
     let inner = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
@@ -81,12 +89,29 @@ pub(crate) fn is_browser(headers: &HeaderMap) -> bool {
 
 /// Checks the `Origin` of a request whose credential, if any, a foreign page could make a
 /// browser send: a cookie, a header that a gateway puts in, none at all. Without an `Origin` it is
-/// no browser and passes. `scheme` is that of our own listener, and its host is the request's.
+/// no browser and passes. `scheme` is that of our own listener, and its host is the request's;
+/// where browsers see another one, through a gateway, that is one of `allowed`.
 ///
 /// # Errors
 ///
 /// The page is from elsewhere, and not from an allowed origin.
 pub fn check_origin(headers: &HeaderMap, scheme: &str, allowed: &[Origin]) -> Result<(), Ending> {
+    check_against(of_listener(headers, scheme).as_ref(), headers, allowed)
+}
+
+/// The origin of a listener, by the host that a request names. Nothing if it names none, or two.
+pub(crate) fn of_listener(headers: &HeaderMap, scheme: &str) -> Option<Origin> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return None };
+    Origin::at(scheme, host.to_str().ok()?)
+}
+
+/// [`check_origin`] for somebody who knows what our own origin is; nothing is the same as nothing.
+pub(crate) fn check_against(
+    own: Option<&Origin>,
+    headers: &HeaderMap,
+    allowed: &[Origin],
+) -> Result<(), Ending> {
     let mut origins = headers.get_all(ORIGIN).iter();
     let Some(origin) = origins.next() else { return Ok(()) };
     let foreign = || Ending::new(Kind::Forbidden, "this origin is not allowed; see --allow-origin");
@@ -97,9 +122,7 @@ pub fn check_origin(headers: &HeaderMap, scheme: &str, allowed: &[Origin]) -> Re
     // `null` and other nonsense do not parse, and are foreign to everybody.
     let origin = origin.to_str().ok().and_then(|text| Origin::parse(text).ok());
     let origin = origin.ok_or_else(foreign)?;
-    let own = headers.get(HOST).and_then(|host| host.to_str().ok());
-    let own = own.and_then(|host| Origin::parse(&format!("{scheme}://{host}")).ok());
-    if own.as_ref() == Some(&origin) || allowed.contains(&origin) { Ok(()) } else { Err(foreign()) }
+    if own == Some(&origin) || allowed.contains(&origin) { Ok(()) } else { Err(foreign()) }
 }
 
 /// The host that a request names, without its port. Two are refused (RFC 9112 section 3.2): somebody
@@ -160,6 +183,10 @@ mod tests {
             "https://good.",
             "https://good/",
             "https://u@good",
+            "https://good:+443",
+            "https://good:",
+            "https://good:65979",
+            "https://good https://good",
             "https://relay:8080",
             "http://relay",
         ] {
@@ -168,6 +195,10 @@ mod tests {
         assert!(check_origin(&headers(&[("host", "relay")]), "http", &[]).is_ok(), "no browser");
         let two = headers(&[("origin", "https://good"), ("origin", "https://good")]);
         assert!(check_origin(&two, "http", &allowed).is_err(), "two origins");
+        let two = headers(&[("host", "relay"), ("host", "relay"), ("origin", "http://relay")]);
+        assert!(check_origin(&two, "http", &[]).is_err(), "two hosts");
+        let none = headers(&[("origin", "null")]);
+        assert!(check_origin(&none, "http", &[]).is_err(), "nothing is not the same as nothing");
     }
 
     #[test]

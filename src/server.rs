@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use crate::accept::{Body, Refusal, accept};
 use crate::admin::{self, Admin};
 use crate::attend::{Caller, Shared, Wish, session};
-use crate::auth::{Asked, Gate};
+use crate::auth::{self, Asked, Gate, forwarded};
 use crate::config::{Auth, Config};
 use crate::door::{Door, Remote, accept_all, http};
 use crate::listener::Listener;
@@ -76,6 +76,7 @@ pub async fn serve(
         Ok(gate) => gate,
         Err(why) => return log::error!("{why}"),
     };
+    auth::warn(&config);
     let shared =
         Shared { config, limits, sources, gate, registry, metrics, stopping: stopping_seen };
     let browsers = Browsers { shared: Arc::new(shared) };
@@ -177,7 +178,8 @@ async fn answer(
         shared.metrics.rejected(refusal.ending.kind, Some(refusal.status.as_u16()));
         let Ending { kind, message, .. } = &refusal.ending;
         log::debug!(
-            remote:% = remote, kind = kind.facts().name, status = refusal.status.as_u16(),
+            remote = forwarded::remote(&shared.config, request.headers(), remote),
+            kind = kind.facts().name, status = refusal.status.as_u16(),
             message = message.as_ref();
             "request refused"
         );
@@ -229,7 +231,7 @@ async fn respond(
         connector.map(|connector| connector.with_limits(config.open))
     };
     let cluster = wanted.cluster;
-    let remote = remote.to_string().into();
+    let remote = forwarded::remote(config, request.headers(), remote).into();
     let target = wanted.target;
     let wish = Box::new(Wish { connector, cluster, target, candidates, granted, remote });
     let is_page = origin::is_browser(request.headers());

@@ -3,6 +3,8 @@
 //! One file for each mode. What all of it must never know: frames, sessions, how a cluster is
 //! reached.
 
+pub(crate) mod forwarded;
+mod headers;
 mod passthrough;
 
 use std::sync::Arc;
@@ -23,18 +25,16 @@ pub(crate) struct Asked<'a> {
     pub(crate) config: &'a Config,
     pub(crate) headers: &'a HeaderMap,
     /// Path and query as they came.
-    #[expect(dead_code, reason = "for the modes that follow")]
     pub(crate) uri: &'a hyper::Uri,
     /// Who is at the other end of the connection.
-    #[expect(dead_code, reason = "for the modes that follow")]
     pub(crate) remote: &'a Remote,
 }
 
 impl Asked<'_> {
     /// Fails for a foreign page: whatever a browser sends by itself may have been sent for one.
     pub(crate) fn same_origin(&self) -> Result<(), Ending> {
-        let scheme = if self.config.tls.is_some() { "https" } else { "http" };
-        origin::check_origin(self.headers, scheme, &self.config.allow_origin)
+        let own = forwarded::own_origin(self.config, self.headers, self.remote);
+        origin::check_against(own.as_ref(), self.headers, &self.config.allow_origin)
     }
 }
 
@@ -44,7 +44,6 @@ pub(crate) enum User {
     /// By a token, which is never shown.
     Token(Token),
     /// By a name.
-    #[expect(dead_code, reason = "for the modes that follow")]
     Name(Arc<str>),
 }
 
@@ -112,23 +111,18 @@ impl Gate {
         asked: &Asked<'_>,
         _wanted: &mut Result<Wanted, Ending>,
     ) -> Result<Granted, Ending> {
-        match asked.config.auth {
-            Auth::Headers | Auth::Hook => {
-                Err(Ending::new(crate::proto::ending::Kind::Internal, "not there yet"))
-            }
-            Auth::Own => {
-                passthrough::not_alone(asked.headers)?;
-                asked.same_origin()?;
-                Ok(Granted::default())
-            }
-            Auth::Passthrough => {
-                let token = passthrough::token(asked)?;
-                let expires = token.expires();
-                let user = Some(User::Token(token.clone()));
-                let identity = Identity::Token(token);
-                Ok(Granted { identity, user, expires, terms: Terms::default() })
-            }
+        let granted = match asked.config.auth {
+            Auth::Hook => Err(Ending::new(crate::proto::ending::Kind::Internal, "not there yet")),
+            Auth::Headers => headers::granted(asked),
+            Auth::Own => own(asked),
+            Auth::Passthrough => passthrough::granted(asked),
+        }?;
+        if passthrough::is_in_address(asked) {
+            // Whoever put it there should know that others have logged it.
+            let remote = forwarded::remote(asked.config, asked.headers, asked.remote);
+            log::warn!(remote; "a token in the address of a request was not read");
         }
+        Ok(granted)
     }
 
     /// Asks whoever decided about a session once more, if it was not the cluster alone: nothing
@@ -140,5 +134,23 @@ impl Gate {
     #[expect(clippy::unused_async, reason = "for the modes that follow")]
     pub(crate) async fn again(&self, _granted: &Granted) -> Result<Option<Granted>, Ending> {
         Ok(None)
+    }
+}
+
+/// `--auth own`: everybody who can reach us has our own rights, but for foreign pages.
+fn own(asked: &Asked<'_>) -> Result<Granted, Ending> {
+    passthrough::not_alone(asked.headers)?;
+    asked.same_origin()?;
+    Ok(Granted::default())
+}
+
+/// Says what is allowed, and not wise.
+pub(crate) fn warn(config: &Config) {
+    if let Some(name) = &config.token_query {
+        let parameter = name.as_str();
+        log::warn!(
+            parameter;
+            "tokens are read from addresses, which browsers, gateways and their logs keep"
+        );
     }
 }
