@@ -3,6 +3,7 @@
 //! One table of flags; parsing, `--help` and `--print-config` all read it. A flag beats its
 //! environment variable, which beats the default. What it must never know: sockets, sessions.
 
+mod access;
 mod flags;
 mod types;
 mod values;
@@ -273,38 +274,6 @@ impl Config {
             return Err("--dead-after must be longer than --ping and --cluster-ping: \
                         else a peer is given up before it was asked"
                 .to_owned());
-        }
-        Ok(())
-    }
-
-    /// What a mode of `--auth` needs, and what is given for another one, which somebody would
-    /// believe to have an effect.
-    fn check_auth(&self) -> Result<(), String> {
-        let needs = |mode: Auth, flag: &str, is_given: bool| match self.auth == mode {
-            true if !is_given => Err(format!("--auth {mode} needs {flag}")),
-            false if is_given => {
-                Err(format!("{flag} is for --auth {mode}, and this is {}", self.auth))
-            }
-            _ => Ok(()),
-        };
-        needs(Auth::Headers, "--user-header, or a --headers-preset,", self.user_header.is_some())?;
-        needs(Auth::Hook, "--authorize-url", self.authorize_url.is_some())?;
-        if self.auth == Auth::Headers && self.trusted_proxy.is_empty() {
-            return Err("--auth headers believes what headers say, from a --trusted-proxy only: \
-                        name the network of the gateway, such as 10.0.0.7"
-                .to_owned());
-        }
-        let passes = self.auth == Auth::Passthrough;
-        if !passes && (self.token_cookie.is_some() || self.token_query.is_some()) {
-            return Err(format!(
-                "--token-cookie and --token-query are for --auth passthrough, and this is {}",
-                self.auth
-            ));
-        }
-        if self.authorize_ca.is_some()
-            && self.authorize_url.as_ref().is_none_or(|url| url.scheme_str() != Some("https"))
-        {
-            return Err("--authorize-ca is for an --authorize-url with https".to_owned());
         }
         Ok(())
     }
