@@ -136,9 +136,8 @@ impl Connector {
         let mut way = self.way(identity).await?;
         let mut is_renewed = false;
         loop {
-            let mut request = self
-                .request(method.clone(), path, &way, target)
-                .header(ACCEPT, "application/json");
+            let mut request =
+                self.request(method.clone(), path, &way, target).header(ACCEPT, "application/json");
             let mut bytes = Bytes::new();
             if let Some(body) = &body {
                 request = request.header(CONTENT_TYPE, "application/json");

@@ -103,8 +103,8 @@ pub(crate) fn answer(request: &Request, user: &User, behaviour: &Behaviour) -> R
         ("GET", "/api/v1") => ok(request, &resources()),
         ("GET", "/version") => ok(
             request,
-            &json!({"major": "1", "minor": "36",
-            "gitVersion": "v1.36.2", "gitCommit": "", "gitTreeState": "clean",
+            &json!({"major": "1", "minor": behaviour.minor.to_string(),
+            "gitVersion": format!("v1.{}.2", behaviour.minor), "gitCommit": "", "gitTreeState": "clean",
             "buildDate": BORN, "goVersion": "go1.26.0", "compiler": "gc",
             "platform": "linux/amd64"}),
         ),

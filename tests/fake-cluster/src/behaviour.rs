@@ -22,6 +22,9 @@ pub enum Mode {
 pub struct Behaviour {
     /// Who ends the WebSocket.
     pub mode: Mode,
+    /// The minor version of Kubernetes that it says it is, and from 35 on acts as: an exec needs
+    /// two verbs then.
+    pub minor: u16,
     /// The subprotocols that are known. Without v5 the cluster is one before 1.30.
     pub protocols: Vec<String>,
     /// The value of pod `shell`'s annotation `kubectl.kubernetes.io/default-container`.
@@ -85,6 +88,7 @@ impl Default for Behaviour {
     fn default() -> Behaviour {
         Behaviour {
             mode: Mode::default(),
+            minor: 36,
             protocols: PROTOCOLS.map(str::to_owned).to_vec(),
             default_container: None,
             stdin_buffer_bytes: None,

@@ -113,6 +113,10 @@ pub(crate) enum Verdict {
     },
 }
 
+/// The first minor version that asks for `create`, too
+/// (`AuthorizePodWebsocketUpgradeCreatePermission`).
+const BOTH_VERBS: u16 = 35;
+
 impl Exec<'_> {
     /// The checks in the API server's order, which the recordings show in part.
     pub(crate) fn check(self) -> Verdict {
@@ -123,7 +127,7 @@ impl Exec<'_> {
         if !self.user.may(verb, &resource) {
             return refuse(api::forbidden(self.request, self.user, verb, &resource, &self.place));
         }
-        if !self.user.may("create", &resource) {
+        if self.behaviour.minor >= BOTH_VERBS && !self.user.may("create", &resource) {
             // The second check names neither user nor verb (recording `rbac_get_only`).
             let message = format!("pods \"{name}\" is forbidden: ");
             let body = refusal(403, Some("Forbidden"), &message, Some((name, "pods")));
