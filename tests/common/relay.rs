@@ -1,7 +1,7 @@
 //! The binary under test.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -155,8 +155,22 @@ impl Relay {
 
     /// Tells it to end, as a service manager does.
     pub async fn signal(&self) {
+        self.kill("-TERM").await;
+    }
+
+    /// Tells it to read its files again.
+    pub async fn reload(&self) {
+        self.kill("-HUP").await;
+    }
+
+    async fn kill(&self, signal: &str) {
         let pid = self.pid().to_string();
-        assert!(Command::new("kill").arg(pid).status().await.unwrap().success());
+        assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
+    }
+
+    /// Where its files are; its kubeconfig is `kubeconfig`.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Waits until it has ended, and gives its exit code.
