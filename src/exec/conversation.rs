@@ -1,55 +1,43 @@
 //! One HTTP/1.1 exchange with an API server, with a deadline for every step.
 
-use std::error::Error;
 use std::future::poll_fn;
-use std::io;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::pin::pin;
+use std::task::Poll;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Connection};
-use hyper::{Request, Response, Uri};
-use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
-use hyper_util::client::legacy::connect::{Connected, Connection as Connects};
+use hyper::rt::{Read, Write};
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tower_service::Service;
 
 use super::OpenLimits;
+use super::dial::Dial;
+use super::line::Line;
+use super::reason::{CLUSTER, late, reason, unreachable};
 use crate::proto::ending::{Ending, Kind};
-use crate::read_ahead::ReadAhead;
-use crate::socket;
 
 /// The longest head of a response; real ones are under 2 KiB.
 const HEAD_MAX: usize = 64 * 1024;
-
-/// The connection, in the clothes that hyper wants.
-pub(super) type HttpIo = MaybeHttpsStream<TokioIo<ReadAhead<TcpStream>>>;
 
 /// An exchange whose response has begun.
 pub(super) struct Conversation {
     /// The head of the response.
     pub(super) response: Response<Incoming>,
-    connection: Connection<HttpIo, Full<Bytes>>,
+    connection: Connection<TokioIo<Line>, Full<Bytes>>,
     pub(super) limits: OpenLimits,
 }
 
 impl Conversation {
     /// Connects, sends the request, and reads the head of the response.
     pub(super) async fn begin(
-        mut https: HttpsConnector<Dial>,
-        server: Uri,
+        dial: Dial<'_>,
         request: Request<Full<Bytes>>,
         limits: OpenLimits,
     ) -> Result<Self, Ending> {
-        let io = match timeout(limits.connect, https.call(server)).await {
-            Err(_) => return Err(late("accept a connection")),
-            Ok(Err(error)) => return Err(unreachable(&*error)),
-            Ok(Ok(io)) => io,
-        };
+        let io = TokioIo::new(dial.connect().await?);
         let talk = async {
             let (mut sender, mut connection) =
                 http1::Builder::new().max_buf_size(HEAD_MAX).handshake(io).await?;
@@ -57,12 +45,12 @@ impl Conversation {
             Ok::<_, hyper::Error>(Self { response, connection, limits })
         };
         match timeout(limits.response, talk).await {
-            Err(_) => Err(late("answer")),
+            Err(_) => Err(late(&CLUSTER, "answer in time")),
             Ok(Err(error)) if error.is_parse() => {
                 let message = format!("the cluster does not speak HTTP/1.1 as it should: {error}");
                 Err(Ending::new(Kind::ClusterProtocol, message))
             }
-            Ok(Err(error)) => Err(unreachable(&error)),
+            Ok(Err(error)) => Err(unreachable(&CLUSTER, &reason(&error))),
             Ok(Ok(conversation)) => Ok(conversation),
         }
     }
@@ -85,28 +73,23 @@ impl Conversation {
     }
 
     /// The connection after a 101, and what was read of it already.
-    pub(super) async fn into_upgraded(self) -> Result<(HttpIo, Bytes), Ending> {
-        let Self { response, mut connection, limits } = self;
+    pub(super) async fn into_upgraded(self) -> Result<(Line, Bytes), Ending> {
+        let Self { response, connection, limits } = self;
         drop(response);
-        // hyper has nothing to do any more but to hand over the socket.
-        let finished = poll_fn(|cx| connection.poll_without_shutdown(cx));
-        match timeout(limits.connect, finished).await {
-            Err(_) => Err(late("finish its answer")),
+        match timeout(limits.connect, hand_over(connection)).await {
+            Err(_) => Err(late(&CLUSTER, "finish its answer in time")),
             Ok(Err(error)) => {
                 Err(Ending::new(Kind::ClusterLost, format!("the cluster closed: {error}")))
             }
-            Ok(Ok(())) => {
-                let parts = connection.into_parts();
-                Ok((parts.io, parts.read_buf))
-            }
+            Ok(Ok((io, early))) => Ok((io.into_inner(), early)),
         }
     }
 }
 
 /// Polls a connection for as long as something on it is awaited. The connection's own end is only
 /// an answer if the other has none.
-async fn drive<T>(
-    connection: &mut Connection<HttpIo, Full<Bytes>>,
+pub(super) async fn drive<I: Read + Write + Unpin, T>(
+    connection: &mut Connection<I, Full<Bytes>>,
     awaited: impl Future<Output = hyper::Result<T>>,
 ) -> hyper::Result<T> {
     let mut awaited = pin!(awaited);
@@ -125,47 +108,12 @@ async fn drive<T>(
     .await
 }
 
-fn late(what: &str) -> Ending {
-    Ending::new(Kind::ClusterTimeout, format!("the cluster did not {what} in time"))
-}
-
-fn unreachable(error: &(dyn Error + 'static)) -> Ending {
-    // The innermost cause is the one that says something: a refused connection, a bad certificate.
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    Ending::new(Kind::ClusterUnreachable, format!("cannot reach the cluster: {cause}"))
-}
-
-/// Dials TCP. hyper-rustls puts TLS on top of it where the URL says so.
-#[derive(Clone, Copy)]
-pub(super) struct Dial;
-
-impl Service<Uri> for Dial {
-    type Response = TokioIo<ReadAhead<TcpStream>>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        Box::pin(async move {
-            let host = uri.host().unwrap_or_default();
-            let host = host.trim_start_matches('[').trim_end_matches(']');
-            let port =
-                uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
-            let stream = TcpStream::connect((host, port)).await?;
-            socket::cluster(&stream);
-            Ok(TokioIo::new(ReadAhead::new(stream)))
-        })
-    }
-}
-
-impl Connects for ReadAhead<TcpStream> {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
+/// The socket that an exchange leaves behind, when hyper has nothing to do any more but to hand it
+/// over, and what was read of it already.
+pub(super) async fn hand_over<I: Read + Write + Unpin>(
+    mut connection: Connection<I, Full<Bytes>>,
+) -> hyper::Result<(I, Bytes)> {
+    poll_fn(|cx| connection.poll_without_shutdown(cx)).await?;
+    let parts = connection.into_parts();
+    Ok((parts.io, parts.read_buf))
 }

@@ -4,6 +4,10 @@
 //! never know: browsers, and how one is answered.
 
 mod conversation;
+mod dial;
+mod line;
+mod proxy;
+mod reason;
 mod refused;
 mod review;
 mod via;
@@ -20,18 +24,17 @@ use hyper::header::{
 };
 use hyper::http::request::Builder as RequestBuilder;
 use hyper::{Method, Request, StatusCode, Uri};
-use hyper_rustls::{
-    DefaultServerNameResolver, FixedServerNameResolver, HttpsConnector, ResolveServerName,
-};
-use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use self::conversation::{Conversation, Dial, HttpIo};
+use self::conversation::Conversation;
+use self::dial::Dial;
+use self::line::Line;
 use self::refused::Refused;
+use self::via::bare;
 use crate::credential::{Credential, Identity, Impersonated, Shown};
 use crate::proto::channel::Subprotocol;
 use crate::proto::ending::{Ending, Kind};
@@ -87,7 +90,8 @@ pub struct Connector {
     prefix: Arc<str>,
     via: Via,
     tls: Tls,
-    resolver: Arc<dyn ResolveServerName + Send + Sync>,
+    /// Whom the server's certificate must be for.
+    server_name: ServerName<'static>,
     own: Credential,
     limits: OpenLimits,
 }
@@ -100,7 +104,7 @@ impl fmt::Debug for Connector {
 
 /// The connection to a cluster. A TLS connection is a kilobyte by itself, and every future that it
 /// is handed through would keep room for it: boxed, an idle session costs 12 KiB instead of 17.
-pub type ClusterIo = TokioIo<Box<HttpIo>>;
+pub type ClusterIo = Box<Line>;
 
 impl Connector {
     /// An API server under this URL, which may have a path. `server_name` is verified instead of
@@ -123,16 +127,12 @@ impl Connector {
         if scheme != "https" && !(scheme == "http" && is_loopback(authority.host())) {
             return Err(format!("{url}: only https, or http on loopback"));
         }
-        let resolver: Arc<dyn ResolveServerName + Send + Sync> = match server_name {
-            None => Arc::new(DefaultServerNameResolver::default()),
-            Some(name) => match ServerName::try_from(name.to_owned()) {
-                Ok(name) => Arc::new(FixedServerNameResolver::new(name)),
-                Err(error) => return Err(format!("{name}: {error}")),
-            },
-        };
+        let server_name = server_name.unwrap_or(bare(authority.host()));
+        let server_name = ServerName::try_from(server_name.to_owned())
+            .map_err(|error| format!("{server_name}: {error}"))?;
         let prefix = uri.path().trim_end_matches('/').into();
         let (name, via, limits) = (name.into(), Via::default(), OpenLimits::default());
-        Ok(Self { name, server: uri, prefix, via, tls, resolver, own, limits })
+        Ok(Self { name, server: uri, prefix, via, tls, server_name, own, limits })
     }
 
     /// The same, reached this way.
@@ -190,7 +190,7 @@ impl Connector {
                         stdin: target.stdin,
                         size: target.size.filter(|_| target.tty),
                         attached: target.verb == Verb::Attach,
-                        ..Cluster::new(TokioIo::new(io), subprotocol, place)
+                        ..Cluster::new(io, subprotocol, place)
                     });
                 }
                 Answer::Refused(answer)
@@ -316,9 +316,15 @@ impl Connector {
         let request = request
             .body(Full::new(body))
             .map_err(|error| Ending::new(Kind::Internal, format!("no such request: {error}")))?;
-        let resolver = Arc::clone(&self.resolver);
-        let https = HttpsConnector::new(Dial, Arc::clone(&way.tls), false, resolver);
-        Conversation::begin(https, self.server.clone(), request, self.limits).await
+        let dial = Dial {
+            server: &self.server,
+            via: &self.via,
+            name: &self.server_name,
+            tls: &way.tls,
+            trust: &self.tls,
+            limit: self.limits.connect,
+        };
+        Conversation::begin(dial, request, self.limits).await
     }
 
     /// The container that kubectl would choose, if the pod may be read.
@@ -345,7 +351,7 @@ struct Way<'a> {
 }
 
 enum Answer {
-    Open(Box<HttpIo>, Bytes, Subprotocol),
+    Open(ClusterIo, Bytes, Subprotocol),
     Refused(Refused),
 }
 
@@ -375,7 +381,7 @@ fn check_handshake(headers: &HeaderMap, key: &str, offer: &str) -> Result<Subpro
 }
 
 fn is_loopback(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let host = bare(host);
     host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
 }
 

@@ -99,7 +99,7 @@ impl Via {
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let (login, place) = match authority.rsplit_once('@') {
             None => (None, authority),
-            Some((login, place)) => (Some(parse_login(login).map_err(|it| unfit(it))?), place),
+            Some((login, place)) => (Some(parse_login(login).map_err(unfit)?), place),
         };
         let place: hyper::http::uri::Authority =
             place.parse().map_err(|_| unfit("its host or port is malformed"))?;
