@@ -69,7 +69,7 @@ fn decode(text: &str) -> Result<Cow<'_, str>, Ending> {
 }
 
 /// What a request asks for.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
     /// The cluster's name, or none for the default one.
     pub(crate) cluster: Option<String>,
@@ -77,6 +77,8 @@ pub(crate) struct Wanted {
     pub(crate) target: Target,
     /// The shell that was named, where no command was given.
     pub(crate) shell: Option<String>,
+    /// Whether the command or the shell is not the caller's choice.
+    pub(crate) is_laid_down: bool,
 }
 
 /// An address of a front end that exists already, such as `/ws/{namespace}/{pod}/{shell}`.
@@ -252,6 +254,7 @@ fn short_form(query: &Query<'_>) -> Result<Wanted, Ending> {
     Ok(Wanted {
         cluster: query.one(&["cluster"])?.map(str::to_owned),
         shell: query.one(&["shell"])?.map(str::to_owned),
+        is_laid_down: false,
         target: Target {
             container: query.one(&["container", "containerName"])?.map(str::to_owned),
             command,
@@ -271,6 +274,7 @@ fn long_form(verb: Verb, values: &Values<'_>, query: &Query<'_>) -> Result<Wante
     Ok(Wanted {
         cluster: value(values, "cluster")?,
         shell: None,
+        is_laid_down: false,
         target: Target {
             container: query.one(&["container"])?.map(str::to_owned),
             find_container: false,
@@ -301,6 +305,7 @@ fn template_form(values: &Values<'_>, query: &Query<'_>) -> Result<Wanted, Endin
     Ok(Wanted {
         cluster: value(values, "cluster")?,
         shell,
+        is_laid_down: false,
         target: Target {
             // As in a query, empty is absent: a pod with one container needs no name for it.
             container: value(values, "container")?.filter(|name| !name.is_empty()),
@@ -325,6 +330,11 @@ fn size(query: &Query<'_>) -> Result<Option<Size>, Ending> {
 }
 
 impl Wanted {
+    /// This in the default cluster.
+    pub(crate) fn new(target: Target) -> Self {
+        Self { cluster: None, shell: None, is_laid_down: false, target }
+    }
+
     /// Names by Kubernetes' rules (`k8s.io/apimachinery/pkg/util/validation`), before anything is
     /// dialled: `..` as a namespace once widened what the API server looked up.
     pub(crate) fn check(&self) -> Result<(), Ending> {

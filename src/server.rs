@@ -214,12 +214,17 @@ async fn respond(
     // nobody learns anything about parameters without a credential.
     let query = uri.query().unwrap_or_default();
     let found = route::find(path, query, &config.routes).ok_or_else(no_such_address)?;
+    let sources = &shared.sources;
     if found.form == Form::Ticket {
-        return Err(no_such_address().into());
+        let (method, headers) = (request.method(), request.headers());
+        let asked = Asked { config, sources, method, headers, uri: &uri, remote };
+        let ticket = shared.gate.ticket(&asked, found.wanted).await?;
+        return ticket.ok_or_else(|| no_such_address().into());
     }
     let (response, upgrade) = accept(request)?;
     let mut wanted = found.wanted;
-    let asked = Asked { config, headers: request.headers(), uri: &uri, remote };
+    let (method, headers) = (request.method(), request.headers());
+    let asked = Asked { config, sources, method, headers, uri: &uri, remote };
     let granted = shared.gate.grant(&asked, &mut wanted).await?;
     let mut wanted = wanted?;
     wanted.check()?;

@@ -67,7 +67,7 @@ pub(crate) fn put_shell(config: &Config, wanted: &mut Wanted) -> Result<Candidat
         return Ok(Candidates::default());
     }
     if !wanted.target.command.is_empty() {
-        if config.no_command {
+        if config.no_command && !wanted.is_laid_down {
             return Err(Ending::new(Kind::Forbidden, "free commands are switched off"));
         }
         return Ok(Candidates::default());

@@ -5,27 +5,37 @@
 
 pub(crate) mod forwarded;
 mod headers;
+mod hook;
 mod passthrough;
+mod ticket;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hyper::header::HeaderMap;
+use hyper::{Method, Response, Uri};
+use tokio::sync::watch;
 
+use self::hook::{Hook, Question};
+use self::ticket::Tickets;
+use crate::accept::{Body, Refusal};
 use crate::config::{Auth, Config};
 use crate::credential::{Identity, Token};
 use crate::door::Remote;
 use crate::origin;
-use crate::proto::ending::Ending;
+use crate::proto::ending::{Ending, Kind};
 use crate::proto::session::Limits;
 use crate::route::Wanted;
+use crate::sources::Sources;
 
 /// A request before anybody knows whether it may do anything.
 pub(crate) struct Asked<'a> {
     pub(crate) config: &'a Config,
+    pub(crate) sources: &'a watch::Receiver<Sources>,
+    pub(crate) method: &'a Method,
     pub(crate) headers: &'a HeaderMap,
     /// Path and query as they came.
-    pub(crate) uri: &'a hyper::Uri,
+    pub(crate) uri: &'a Uri,
     /// Who is at the other end of the connection.
     pub(crate) remote: &'a Remote,
 }
@@ -58,6 +68,8 @@ pub(crate) struct Granted {
     pub(crate) expires: Option<SystemTime>,
     /// What else was laid down for this session.
     pub(crate) terms: Terms,
+    /// What somebody else was asked about it, to be asked again.
+    pub(crate) question: Option<Arc<Question>>,
 }
 
 /// What somebody else decided about a session: only ever less than the flags allow.
@@ -89,8 +101,11 @@ impl Terms {
 }
 
 /// What outlives a request: the tickets that were given out, and the way to whoever decides.
-#[derive(Debug, Default)]
-pub(crate) struct Gate {}
+#[derive(Debug)]
+pub(crate) struct Gate {
+    hook: Option<Hook>,
+    tickets: Option<Tickets>,
+}
 
 impl Gate {
     /// What the settings ask for.
@@ -98,21 +113,59 @@ impl Gate {
     /// # Errors
     ///
     /// The flag and what is wrong with it, in one sentence.
-    #[expect(clippy::unnecessary_wraps, reason = "for the modes that follow")]
-    pub(crate) fn new(_config: &Config) -> Result<Self, String> {
-        Ok(Self::default())
+    pub(crate) fn new(config: &Config) -> Result<Self, String> {
+        Ok(Self { hook: Hook::new(config)?, tickets: config.tickets.then(Tickets::new) })
     }
 
-    /// Decides about a request. `wanted` is what it asks for, or why that makes no sense: nobody is
-    /// told so without a credential.
-    #[expect(clippy::unused_async, reason = "for the modes that follow")]
+    /// Decides about a request, by its ticket or else by its credential. `wanted` is what it asks
+    /// for, or why that makes no sense: nobody is told so without a credential.
     pub(crate) async fn grant(
         &self,
         asked: &Asked<'_>,
-        _wanted: &mut Result<Wanted, Ending>,
+        wanted: &mut Result<Wanted, Ending>,
+    ) -> Result<Granted, Ending> {
+        if let Some(tickets) = &self.tickets
+            && let Some(ticket) = ticket::brought(asked)?
+        {
+            passthrough::not_alone(asked.headers)?;
+            return tickets.redeem(&ticket, asked.headers, wanted);
+        }
+        self.decide(asked, wanted).await
+    }
+
+    /// Gives out a ticket by the rules by which a session is granted. Nothing if there are none.
+    pub(crate) async fn ticket(
+        &self,
+        asked: &Asked<'_>,
+        mut wanted: Result<Wanted, Ending>,
+    ) -> Result<Option<Response<Body>>, Refusal> {
+        let Some(tickets) = &self.tickets else { return Ok(None) };
+        ticket::check(asked)?;
+        let before = wanted.clone();
+        let granted = self.decide(asked, &mut wanted).await?;
+        let (before, wanted) = (before?, wanted?);
+        wanted.check()?;
+        let connector = asked.sources.borrow().clusters.get(wanted.cluster.as_deref()).cloned();
+        let connector = connector.ok_or_else(|| Ending::new(Kind::NotFound, "no such cluster"))?;
+        if asked.config.auth == Auth::Passthrough {
+            // Anybody can make up a token, and tickets that nobody can use keep others from theirs.
+            let connector = connector.with_limits(asked.config.open);
+            connector.review(&wanted.target, &granted.identity).await?;
+        }
+        Ok(Some(tickets.give(asked, &before, wanted, granted)?))
+    }
+
+    /// Decides by the mode of `--auth`.
+    async fn decide(
+        &self,
+        asked: &Asked<'_>,
+        wanted: &mut Result<Wanted, Ending>,
     ) -> Result<Granted, Ending> {
         let granted = match asked.config.auth {
-            Auth::Hook => Err(Ending::new(crate::proto::ending::Kind::Internal, "not there yet")),
+            Auth::Hook => match &self.hook {
+                Some(hook) => hook.grant(asked, wanted).await,
+                None => Err(Ending::new(Kind::Internal, "there is nobody to be asked")),
+            },
             Auth::Headers => headers::granted(asked),
             Auth::Own => own(asked),
             Auth::Passthrough => passthrough::granted(asked),
@@ -131,9 +184,11 @@ impl Gate {
     /// # Errors
     ///
     /// `revoked` if it is not granted any more; any other kind if nobody could be asked.
-    #[expect(clippy::unused_async, reason = "for the modes that follow")]
-    pub(crate) async fn again(&self, _granted: &Granted) -> Result<Option<Granted>, Ending> {
-        Ok(None)
+    pub(crate) async fn again(&self, granted: &Granted) -> Result<Option<Granted>, Ending> {
+        match (&self.hook, &granted.question) {
+            (Some(hook), Some(question)) => hook.again(question).await.map(Some),
+            _ => Ok(None),
+        }
     }
 }
 

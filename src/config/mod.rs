@@ -23,6 +23,7 @@ use crate::route::Template;
 use crate::target::Target;
 pub use types::{Auth, Hangup, HeadLimits, Listen, LogFormat, Proxy, Subject};
 use values::Values;
+pub(crate) use values::duration;
 
 /// The effective settings of `podwire serve`.
 #[derive(Clone, Debug)]
