@@ -1,17 +1,17 @@
-//! Requests that get no session: what is no handshake, what names nothing, what has no right.
+//! Requests that get no session because they are no handshake, and odd ones that are.
 //!
 //! One row for each input; the ids are those of the project's list of bad inputs. Of the list's
 //! handshakes H8 and H9 (slow heads) are in `hostile_clock.rs`, H18 and H19 (bytes behind the
 //! head) in `hostile_frames.rs` and `relay_bytes.rs`, H14 and the origins in `refusals_access.rs`.
-//! Not here, because there is nothing to test yet: U19 (tickets), U20 (hooks). A bare LF (H10)
-//! ends a line, as RFC 9112 section 2.2 allows.
+//! What an address may ask for is in `targets.rs`. A bare LF (H10) ends a line, as RFC 9112 section
+//! 2.2 allows.
 
 // A test ends at the first thing that is not as expected; that is what these are for.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod common;
 
-use common::{Answer, KEY, Kind, Relay, Start, both, session, short, upgrade, within};
+use common::{Answer, KEY, Kind, Relay, both, session, short, upgrade, within};
 use tokio::io::AsyncReadExt;
 
 /// A request that would get a session, with one header line replaced by others.
@@ -147,137 +147,4 @@ async fn odd_handshakes_that_are_right_get_a_session() {
         assert_eq!(answer.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
         session(&cluster, number).await;
     }
-}
-
-fn long_form(namespace: &str, pod: &str) -> String {
-    format!("/api/v1/namespaces/{namespace}/pods/{pod}/exec?command=true&stdout=true")
-}
-
-#[tokio::test]
-async fn what_names_nothing_is_refused_before_anything_is_dialled() {
-    let (cluster, relay) = both(Kind::V5).await;
-    let (l63, l64, l253, l254) = ("a".repeat(63), "a".repeat(64), "a".repeat(253), "a".repeat(254));
-    // In the path and in the query; a slash that is not encoded makes it another path.
-    let bad_names = [
-        "..",
-        ".",
-        "../../nodes",
-        "a/b",
-        "%2e%2e",
-        "%2E%2E%2F",
-        "%252e",
-        "a%2Fexec",
-        "a%3Fx=1",
-        "a%23f",
-        "a;b",
-        "a%20b",
-        "a%0d%0aX:%20y",
-        "A",
-        "a_b",
-        "-a",
-        "a-",
-        ".a",
-        "a.",
-        "a..b",
-        "",
-        "%00",
-        "%ff",
-        "%D0%B0",
-        "xn--%C3%A9",
-        "%E2%80%AEa",
-        &l254,
-    ];
-    let mut rows: Vec<(String, u16)> = Vec::new();
-    for name in bad_names {
-        rows.push((format!("/exec?namespace={name}&pod=shell"), 400));
-        rows.push((format!("/exec?namespace=demo&pod={name}"), 400));
-        if !name.is_empty() {
-            rows.push((format!("/exec?namespace=demo&pod=shell&container={name}"), 400));
-        }
-        let status = if name.contains('/') { 404 } else { 400 };
-        rows.push((long_form(name, "shell"), status));
-        rows.push((long_form("demo", name), status));
-    }
-    let demo = "/exec?namespace=demo&pod=shell";
-    let path = "/api/v1/namespaces/demo/pods/shell";
-    let all_false = "&command=a&stdin=false&stdout=false&stderr=false&tty=false";
-    let rest: &[(String, u16)] = &[
-        (format!("/exec?namespace={l64}&pod=shell"), 400),
-        (format!("{demo}&container={l64}"), 400),
-        (format!("/exec?namespace={l63}&pod={l253}&namespace=x"), 400),
-        ("/exec?pod=shell".into(), 400),
-        ("/exec?namespace=demo".into(), 400),
-        // U7: twice, under any of its names, even with the same value.
-        (format!("{demo}&namespace=demo"), 400),
-        (format!("{demo}&ns=demo"), 400),
-        (format!("{demo}&podName=shell"), 400),
-        (format!("{demo}&name=shell"), 400),
-        (format!("{demo}&container=main&containerName=main"), 400),
-        (format!("{demo}&tty=true&tty=true"), 400),
-        (format!("{demo}&cols=80&cols=80"), 400),
-        (format!("{demo}&proto=seed&proto=seed"), 400),
-        (format!("{demo}&proto=nope"), 400),
-        (format!("{path}/exec?command=a&stdout=1&container=main&container=side"), 400),
-        // U9
-        (format!("{demo}&tty=yes"), 400),
-        (format!("{demo}&stdin=2"), 400),
-        (format!("{path}/exec?command=a&stdout=on"), 400),
-        (format!("{demo}{all_false}"), 400),
-        (format!("{path}/exec?command=a"), 400),
-        // U11
-        (format!("{demo}&command=a%00b"), 400),
-        (format!("{demo}&command=a%FFb"), 400),
-        // U12
-        ("//exec?namespace=demo&pod=shell".into(), 404),
-        ("/exec/?namespace=demo&pod=shell".into(), 404),
-        ("/exec//".into(), 404),
-        ("/nope".into(), 404),
-        (format!("{path}/exec/x?command=a"), 404),
-        (format!("{path}/log?command=a"), 404),
-        ("/api/v1/namespaces/demo/pods/exec".into(), 404),
-        (format!("/{}", "a/".repeat(1000)), 404),
-        (format!("/clusters{path}/exec?command=a"), 404),
-        // U14
-        (format!("{demo}&shell=%2Fbin%2Fsh%3Bid"), 400),
-        (format!("{demo}&shell=..%2F..%2Fx"), 400),
-        (format!("{demo}&shell=zsh"), 400),
-        // U17, U18
-        (format!("{demo}&cluster=http:%2F%2F169.254.169.254"), 404),
-        (format!("{demo}&cluster=127.0.0.1:6443"), 404),
-        (format!("{demo}&cluster=demo-nobody"), 404),
-        (format!("/clusters/nope{path}/exec?command=a&stdout=1"), 404),
-        (format!("/clusters/%2e%2e{path}/exec?command=a&stdout=1"), 404),
-    ];
-    rows.extend(rest.iter().cloned());
-    for (target, status) in rows {
-        let kind = if status == 404 { "not_found" } else { "bad_request" };
-        relay.ask(&target, "").await.assert_refusal(status, kind, &target);
-    }
-    // U11: the longest command that fits into a request's head.
-    let long = format!("{demo}&container=main&command={}", "a".repeat(20_000));
-    assert_eq!(relay.ask(&long, "").await.status, 101, "20 000 bytes are taken");
-    assert_eq!(cluster.connections(), 1, "nothing else was dialled");
-}
-
-/// U13, U15, U16: what is not read, and what is not allowed.
-#[tokio::test]
-async fn places_that_are_not_read_name_nothing() {
-    let (cluster, relay) = both(Kind::V5).await;
-    for headers in [
-        "Referer: http://localhost/exec?namespace=demo&pod=shell\r\n",
-        "Cookie: namespace=demo; pod=shell\r\n",
-        "Namespace: demo\r\nPod: shell\r\n",
-    ] {
-        relay.ask("/exec", headers).await.assert_refusal(400, "bad_request", headers);
-    }
-    let strict = Start::flags(&["--no-command"]).before(&cluster).await;
-    let answer = strict.ask(&short(&["id"], ""), "").await;
-    answer.assert_refusal(403, "forbidden", "U15");
-    let passthrough = Start::passthrough().before(&cluster).await;
-    for name in ["token", "access_token", "ticket"] {
-        let target = short(&["id"], &format!("&{name}={}", cluster.token("admin")));
-        passthrough.ask(&target, "").await.assert_refusal(401, "unauthorized", "U16");
-        assert!(!passthrough.log().contains(&cluster.token("admin")));
-    }
-    assert_eq!(cluster.connections(), 0, "nothing was dialled");
 }

@@ -8,9 +8,8 @@ mod common;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use common::{Kind, Start, both, cluster, session, short, terminal, upgrade};
+use common::{Start, cluster, session, short, upgrade};
 use fake_cluster::{Behaviour, Rights};
-use podwire::hyper::Uri;
 
 /// The subprotocol in which browsers bring a token.
 fn bearer(token: &str) -> String {
@@ -196,72 +195,6 @@ async fn no_header_of_the_caller_reaches_the_cluster() {
     is("user-agent", concat!("podwire/", env!("CARGO_PKG_VERSION")));
     assert_ne!(seen.request().header("audit-id"), Some("mine"));
     assert_ne!(seen.request().header("sec-websocket-key"), Some(common::KEY));
-}
-
-/// U8, U10, U11: the query is built anew from checked parts, and strictly.
-#[tokio::test]
-async fn the_query_for_the_cluster_is_built_anew() {
-    let (cluster, relay) = both(Kind::V5).await;
-    let tty = "&stdin=true&stdout=true&tty=true";
-    let pipes = "&stdin=true&stdout=true&stderr=true";
-    let simple = "command=a&container=main";
-    let long = "/api/v1/namespaces/demo/pods/shell/exec?command=a&container=main&stdout=true";
-    let escaped = "/clusters/demo/api/v1/namespaces/%64emo/pods/sh%65ll/exec?command=a";
-    let rows = [
-        (
-            short(&["a+b&c=d%e;f g\nh\u{e4}"], ""),
-            "command=a%2Bb%26c%3Dd%25e%3Bf%20g%0Ah%C3%A4&container=main",
-            tty,
-        ),
-        (
-            short(&["sh", "-c", "-"], "&dryRun=All&stdin=1&x=y"),
-            "command=sh&command=-c&command=-&container=main",
-            tty,
-        ),
-        (short(&["a"], "&tty=0"), simple, pipes),
-        (short(&["a"], "&tty=FALSE&stdin=0&stderr=false"), simple, "&stdout=true"),
-        (short(&["a"], "&stderr=true"), simple, tty),
-        (short(&["~._-"], "&token=secret"), "command=~._-&container=main", tty),
-        (short(&["", "a"], ""), "command=&command=a&container=main", tty),
-        (
-            "/exec?ns=demo&name=shell&containerName=side&command=a%20b&command=a+b".to_owned(),
-            "command=a%20b&command=a%20b&container=side",
-            tty,
-        ),
-        (format!("{long}&x=%zz&stderr=1"), simple, "&stdout=true&stderr=true"),
-        (
-            format!("{escaped}&container=main&tty=1&stdout=1&stderr=1"),
-            simple,
-            "&stdout=true&tty=true",
-        ),
-    ];
-    for (number, (target, head, tail)) in rows.into_iter().enumerate() {
-        assert_eq!(relay.ask(&target, "").await.status, 101, "{target}");
-        let seen = session(&cluster, number).await;
-        assert_eq!(seen.request().path(), "/api/v1/namespaces/demo/pods/shell/exec", "{target}");
-        assert_eq!(seen.request().query(), format!("{head}{tail}"), "{target}");
-        assert!(seen.request().target.parse::<Uri>().is_ok());
-    }
-    // U10: the first size is clamped, and nonsense counts as not given.
-    let first = cluster.sessions().len();
-    let rows = [
-        ("&cols=100&rows=30", (100, 30)),
-        ("&cols=99999&rows=70000", (65535, 65535)),
-        ("&cols=18446744073709551616&rows=1", (65535, 1)),
-        ("", (80, 24)),
-        ("&cols=-1&rows=30", (80, 24)),
-        ("&cols=0&rows=30", (80, 24)),
-        ("&cols=1e3&rows=30", (80, 24)),
-        ("&cols=&rows=", (80, 24)),
-    ];
-    for (number, (size, (cols, rows))) in rows.into_iter().enumerate() {
-        assert_eq!(relay.ask(&(terminal("read x") + size), "").await.status, 101);
-        let seen = session(&cluster, first + number).await;
-        let sized = seen.until(|facts| facts.frames.first().cloned());
-        let frame = common::within("a size", sized).await;
-        let wanted = format!("\u{4}{{\"Width\":{cols},\"Height\":{rows}}}");
-        assert_eq!(&*frame.payload, wanted.as_bytes(), "{size}");
-    }
 }
 
 /// The short form chooses as kubectl does; Kubernetes' own path says what the API server says.
