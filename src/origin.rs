@@ -106,6 +106,17 @@ pub(crate) fn of_listener(headers: &HeaderMap, scheme: &str) -> Option<Origin> {
     Origin::at(scheme, host.to_str().ok()?)
 }
 
+/// Checks the `Origin` of a request whose credential no foreign page can have: it may be any, but
+/// not `null`, which every page in a sandbox has, and not two.
+pub(crate) fn check_any(headers: &HeaderMap) -> Result<(), Ending> {
+    let mut origins = headers.get_all(ORIGIN).iter();
+    match (origins.next(), origins.next()) {
+        (None, _) => Ok(()),
+        (Some(origin), None) if !origin.is_empty() && origin != "null" => Ok(()),
+        _ => Err(foreign()),
+    }
+}
+
 /// [`check_origin`] for somebody who knows what our own origin is; nothing is the same as nothing.
 pub(crate) fn check_against(
     own: Option<&Origin>,
@@ -114,7 +125,6 @@ pub(crate) fn check_against(
 ) -> Result<(), Ending> {
     let mut origins = headers.get_all(ORIGIN).iter();
     let Some(origin) = origins.next() else { return Ok(()) };
-    let foreign = || Ending::new(Kind::Forbidden, "this origin is not allowed; see --allow-origin");
     // Two headers mean that somebody on the way disagrees about where the request comes from.
     if origins.next().is_some() {
         return Err(foreign());
@@ -123,6 +133,10 @@ pub(crate) fn check_against(
     let origin = origin.to_str().ok().and_then(|text| Origin::parse(text).ok());
     let origin = origin.ok_or_else(foreign)?;
     if own == Some(&origin) || allowed.contains(&origin) { Ok(()) } else { Err(foreign()) }
+}
+
+fn foreign() -> Ending {
+    Ending::new(Kind::Forbidden, "this origin is not allowed; see --allow-origin")
 }
 
 /// The host that a request names, without its port. Two are refused (RFC 9112 section 3.2): somebody

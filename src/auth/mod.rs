@@ -46,6 +46,11 @@ impl Asked<'_> {
         let own = forwarded::own_origin(self.config, self.headers, self.remote);
         origin::check_against(own.as_ref(), self.headers, &self.config.allow_origin)
     }
+
+    /// Fails for a page without an origin; for a credential that no foreign page can have.
+    pub(crate) fn any_origin(&self) -> Result<(), Ending> {
+        origin::check_any(self.headers)
+    }
 }
 
 /// Somebody who can be told from others.

@@ -35,7 +35,9 @@ fn token(asked: &Asked<'_>) -> Result<Token, Ending> {
     // No page can have a token that is not its own, so any origin may bring one in these two ways.
     // In the others a browser, or a gateway, adds what it has to any page's request.
     let brought = [subprotocol(headers)?, parameter(asked)?];
-    if brought.iter().all(Option::is_none) {
+    if brought.iter().any(Option::is_some) {
+        asked.any_origin()?;
+    } else {
         asked.same_origin()?;
     }
     let added = [authorization(headers)?, cookie(asked)?];
