@@ -16,48 +16,50 @@ use tokio::time::timeout;
 use super::OpenLimits;
 use super::dial::Dial;
 use super::line::Line;
-use super::reason::{CLUSTER, late, reason, unreachable};
+use super::reason::{late, reason, unreachable};
 use crate::proto::ending::{Ending, Kind};
 
 /// The longest head of a response; real ones are under 2 KiB.
 const HEAD_MAX: usize = 64 * 1024;
 
 /// An exchange whose response has begun.
-pub(super) struct Conversation {
+pub(crate) struct Conversation {
     /// The head of the response.
-    pub(super) response: Response<Incoming>,
+    pub(crate) response: Response<Incoming>,
+    peer: &'static str,
     connection: Connection<TokioIo<Line>, Full<Bytes>>,
     pub(super) limits: OpenLimits,
 }
 
 impl Conversation {
     /// Connects, sends the request, and reads the head of the response.
-    pub(super) async fn begin(
+    pub(crate) async fn begin(
         dial: Dial<'_>,
         request: Request<Full<Bytes>>,
         limits: OpenLimits,
     ) -> Result<Self, Ending> {
+        let peer = dial.peer;
         let io = TokioIo::new(dial.connect().await?);
         let talk = async {
             let (mut sender, mut connection) =
                 http1::Builder::new().max_buf_size(HEAD_MAX).handshake(io).await?;
             let response = drive(&mut connection, sender.send_request(request)).await?;
-            Ok::<_, hyper::Error>(Self { response, connection, limits })
+            Ok::<_, hyper::Error>(Self { response, peer, connection, limits })
         };
         match timeout(limits.response, talk).await {
-            Err(_) => Err(late(&CLUSTER, "answer in time")),
+            Err(_) => Err(late(&peer, "answer in time")),
             Ok(Err(error)) if error.is_parse() => {
-                let message = format!("the cluster does not speak HTTP/1.1 as it should: {error}");
+                let message = format!("{peer} does not speak HTTP/1.1 as it should: {error}");
                 Err(Ending::new(Kind::ClusterProtocol, message))
             }
-            Ok(Err(error)) => Err(unreachable(&CLUSTER, &reason(&error))),
+            Ok(Err(error)) => Err(unreachable(&peer, &reason(&error))),
             Ok(Ok(conversation)) => Ok(conversation),
         }
     }
 
     /// Reads the body to its end, to `max` bytes or for the time of [`OpenLimits::error`],
     /// whichever is first. Late or broken, what has come is what there is.
-    pub(super) async fn body(mut self, max: usize) -> Vec<u8> {
+    pub(crate) async fn body(mut self, max: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut body = self.response.into_body();
         let reading = async {
@@ -74,10 +76,10 @@ impl Conversation {
 
     /// The connection after a 101, and what was read of it already.
     pub(super) async fn into_upgraded(self) -> Result<(Line, Bytes), Ending> {
-        let Self { response, connection, limits } = self;
+        let Self { response, peer, connection, limits } = self;
         drop(response);
         match timeout(limits.connect, hand_over(connection)).await {
-            Err(_) => Err(late(&CLUSTER, "finish its answer in time")),
+            Err(_) => Err(late(&peer, "finish its answer in time")),
             Ok(Err(error)) => {
                 Err(Ending::new(Kind::ClusterLost, format!("the cluster closed: {error}")))
             }

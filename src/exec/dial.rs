@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 
 use super::line::{Either, Line, Tcp, Wire};
 use super::proxy;
-use super::reason::{CLUSTER, late, name_reason, tls_reason, unreachable};
+use super::reason::{late, name_reason, tls_reason, unreachable};
 use super::via::{Proxy, Scheme, Via, bare};
 use crate::proto::ending::{Ending, Kind};
 use crate::read_ahead::ReadAhead;
@@ -36,16 +36,18 @@ const ADDRESSES_MAX: usize = 32;
 const ACCEPT: &str = "accept a connection in time";
 
 /// Where a connection leads, and on which way.
-pub(super) struct Dial<'a> {
-    pub(super) server: &'a Uri,
-    pub(super) via: &'a Via,
+pub(crate) struct Dial<'a> {
+    /// What it is called in whatever is said about it.
+    pub(crate) peer: &'static str,
+    pub(crate) server: &'a Uri,
+    pub(crate) via: &'a Via,
     /// Whom the cluster's certificate must be for.
-    pub(super) name: &'a ServerName<'static>,
+    pub(crate) name: &'a ServerName<'static>,
     /// For the cluster, with what is shown to it.
-    pub(super) tls: &'a Arc<ClientConfig>,
+    pub(crate) tls: &'a Arc<ClientConfig>,
     /// For a proxy that is reached by TLS: nothing of ours is shown to that.
-    pub(super) trust: &'a Tls,
-    pub(super) limit: Duration,
+    pub(crate) trust: &'a Tls,
+    pub(crate) limit: Duration,
 }
 
 impl Dial<'_> {
@@ -56,7 +58,7 @@ impl Dial<'_> {
         let is_plain = self.server.scheme_str() == Some("http");
         let port = self.server.port_u16().unwrap_or(if is_plain { 80 } else { 443 });
         let (wire, way) = match self.via.proxy() {
-            None => (Either::One(self.tcp(&CLUSTER, host, port, deadline).await?), String::new()),
+            None => (Either::One(self.tcp(&self.peer, host, port, deadline).await?), String::new()),
             Some(proxy) => {
                 let wire = Box::pin(self.through(proxy, host, port, deadline)).await?;
                 (wire, format!(" (through {proxy})"))
@@ -67,8 +69,8 @@ impl Dial<'_> {
         }
         let connector = TlsConnector::from(Arc::clone(self.tls));
         match timeout_at(deadline, connector.connect(self.name.clone(), wire)).await {
-            Err(_) => Err(late(&CLUSTER, &format!("{ACCEPT}{way}"))),
-            Ok(Err(error)) => Err(unreachable(&CLUSTER, &format!("{}{way}", tls_reason(&error)))),
+            Err(_) => Err(late(&self.peer, &format!("{ACCEPT}{way}"))),
+            Ok(Err(error)) => Err(unreachable(&self.peer, &format!("{}{way}", tls_reason(&error)))),
             Ok(Ok(tls)) => Ok(Either::Other(tls)),
         }
     }

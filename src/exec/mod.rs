@@ -30,9 +30,10 @@ use serde::Deserialize;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use self::conversation::Conversation;
-use self::dial::Dial;
+pub(crate) use self::conversation::Conversation;
+pub(crate) use self::dial::Dial;
 use self::line::Line;
+use self::reason::CLUSTER;
 use self::refused::Refused;
 use self::via::bare;
 use crate::credential::{Credential, Identity, Impersonated, Shown};
@@ -317,6 +318,7 @@ impl Connector {
             .body(Full::new(body))
             .map_err(|error| Ending::new(Kind::Internal, format!("no such request: {error}")))?;
         let dial = Dial {
+            peer: CLUSTER,
             server: &self.server,
             via: &self.via,
             name: &self.server_name,

@@ -15,7 +15,7 @@ use hyper::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use tokio::sync::Semaphore;
 
 use self::answer::Answer;
-use self::ask::Line;
+use self::ask::Way;
 use super::{Asked, Granted, forwarded, passthrough};
 use crate::config::Config;
 use crate::proto::ending::{Ending, Kind};
@@ -27,7 +27,7 @@ const ASKED_MAX: usize = 256;
 
 /// Whoever decides about sessions.
 pub(super) struct Hook {
-    line: Line,
+    way: Way,
     asking: Semaphore,
 }
 
@@ -57,8 +57,8 @@ impl Hook {
     ///
     /// The flag and what is wrong with it, in one sentence.
     pub(super) fn new(config: &Config) -> Result<Option<Self>, String> {
-        let line = config.authorize_url.as_ref().map(|url| Line::new(url, config)).transpose()?;
-        Ok(line.map(|line| Self { line, asking: Semaphore::new(ASKED_MAX) }))
+        let way = config.authorize_url.as_ref().map(|url| Way::new(url, config)).transpose()?;
+        Ok(way.map(|way| Self { way, asking: Semaphore::new(ASKED_MAX) }))
     }
 
     /// Asks about a request, and puts what is decided into what it asks for.
@@ -77,7 +77,7 @@ impl Hook {
         let new = || uuid::Uuid::new_v4().to_string();
         let session = wanted.as_ref().map_or_else(|_| new(), |it| it.target.session.clone());
         let headers = question(asked, &session);
-        let answer = Answer::parse(&self.line.ask(&headers).await?)?;
+        let answer = Answer::parse(&self.way.ask(&headers).await?)?;
         let granted = answer.granted()?;
         if let Ok(wanted) = wanted {
             answer.put_into(wanted, &asked.sources.borrow().clusters, asked.config)?;
@@ -93,7 +93,7 @@ impl Hook {
     /// `revoked` if that is nothing, or something else than before; any other kind if the
     /// authorizer could not be asked.
     pub(super) async fn again(&self, question: &Arc<Question>) -> Result<Granted, Ending> {
-        let json = self.line.ask(&question.headers).await.map_err(|why| match why.kind {
+        let json = self.way.ask(&question.headers).await.map_err(|why| match why.kind {
             Kind::Unauthorized | Kind::Forbidden => {
                 Ending::new(Kind::Revoked, "the authorizer does not allow this any more")
             }
