@@ -91,6 +91,7 @@ mod tls;
 mod admin;
 mod attend;
 mod auth;
+pub mod check;
 pub mod config;
 mod door;
 pub mod listener;

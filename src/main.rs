@@ -17,7 +17,7 @@ const WRONG: u8 = 2;
 fn main() -> ExitCode {
     let config = match parse(std::env::args_os(), |name| std::env::var(name).ok()) {
         Ok(Command::Serve(config)) => config,
-        Ok(Command::Check(_)) => return fail(1, "not there yet"),
+        Ok(Command::Check(config)) => return podwire::check::run(&config),
         Ok(Command::Print(text)) => {
             // Who closed stdout, such as `head`, wants no more of it.
             let _ = write!(stdout().lock(), "{text}");

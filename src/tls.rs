@@ -29,6 +29,16 @@ impl fmt::Debug for Tls {
     }
 }
 
+impl fmt::Display for Tls {
+    /// Whom it trusts, for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Trust::Fixed(_) => f.write_str("a configuration of its own"),
+            Trust::Roots(roots) => f.write_str(&crate::check::authorities(roots)),
+        }
+    }
+}
+
 impl From<Arc<ClientConfig>> for Tls {
     /// A configuration of one's own. It must offer no ALPN protocol, or `http/1.1` only, and no
     /// client certificate: that of a [`Credential`](crate::Credential) is not put into it either.

@@ -54,24 +54,27 @@ impl Dial<'_> {
     /// Connects, as far as the end of the handshake of TLS.
     pub(super) async fn connect(&self) -> Result<Line, Ending> {
         let deadline = Instant::now() + self.limit;
-        let host = bare(self.server.host().unwrap_or_default());
-        let is_plain = self.server.scheme_str() == Some("http");
-        let port = self.server.port_u16().unwrap_or(if is_plain { 80 } else { 443 });
-        let (wire, way) = match self.via.proxy() {
-            None => (Either::One(self.tcp(&self.peer, host, port, deadline).await?), String::new()),
-            Some(proxy) => {
-                let wire = Box::pin(self.through(proxy, host, port, deadline)).await?;
-                (wire, format!(" (through {proxy})"))
-            }
-        };
-        if is_plain {
+        let wire = self.wire(deadline).await?;
+        if self.server.scheme_str() == Some("http") {
             return Ok(Either::One(wire));
         }
+        let way = self.via.proxy().map(|proxy| format!(" (through {proxy})")).unwrap_or_default();
         let connector = TlsConnector::from(Arc::clone(self.tls));
         match timeout_at(deadline, connector.connect(self.name.clone(), wire)).await {
             Err(_) => Err(late(&self.peer, &format!("{ACCEPT}{way}"))),
             Ok(Err(error)) => Err(unreachable(&self.peer, &format!("{}{way}", tls_reason(&error)))),
             Ok(Ok(tls)) => Ok(Either::Other(tls)),
+        }
+    }
+
+    /// Connects as far as the cluster, without TLS of its own.
+    pub(super) async fn wire(&self, deadline: Instant) -> Result<Wire, Ending> {
+        let host = bare(self.server.host().unwrap_or_default());
+        let usual = if self.server.scheme_str() == Some("http") { 80 } else { 443 };
+        let port = self.server.port_u16().unwrap_or(usual);
+        match self.via.proxy() {
+            None => Ok(Either::One(self.tcp(&self.peer, host, port, deadline).await?)),
+            Some(proxy) => Box::pin(self.through(proxy, host, port, deadline)).await,
         }
     }
 

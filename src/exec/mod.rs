@@ -6,6 +6,7 @@
 mod conversation;
 mod dial;
 mod line;
+mod probe;
 mod proxy;
 mod reason;
 mod refused;
@@ -45,6 +46,8 @@ use crate::target::{Target, Verb};
 use crate::tls::Tls;
 use crate::trace::TRACEPARENT;
 
+pub(crate) use self::probe::{Fault, Handshake, Shows, Tried};
+pub(crate) use self::review::Access;
 pub use self::via::Via;
 
 /// The most that is read of a pod: etcd keeps nothing above 1.5 MiB.

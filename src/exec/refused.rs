@@ -27,10 +27,14 @@ impl Refused {
     pub(super) async fn read(answer: Conversation) -> Self {
         let status = answer.response.status();
         let max = answer.limits.error_max;
-        let body = answer.body(max).await;
-        let json: Option<StatusBody> = serde_json::from_slice(&body).ok();
+        Self::of(status, &answer.body(max).await)
+    }
+
+    /// The answer with this status and body.
+    pub(super) fn of(status: StatusCode, body: &[u8]) -> Self {
+        let json: Option<StatusBody> = serde_json::from_slice(body).ok();
         let is_status = json.is_some();
-        let message = json.map_or_else(|| readable(&body), |json| json.message);
+        let message = json.map_or_else(|| readable(body), |json| json.message);
         Self { status, message, is_status, is_empty: body.is_empty() }
     }
 
@@ -102,7 +106,7 @@ impl Refused {
         matches!(identity, Identity::Impersonated(_)) && self.message.contains("cannot impersonate")
     }
 
-    fn sentence(&self) -> String {
+    pub(super) fn sentence(&self) -> String {
         if self.message.is_empty() || self.status.is_redirection() {
             format!("the cluster answered {}", self.status)
         } else if self.is_status {

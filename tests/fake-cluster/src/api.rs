@@ -112,6 +112,7 @@ pub(crate) fn answer(request: &Request, user: &User, behaviour: &Behaviour) -> R
             Response::typed(request, 200, "text/plain; charset=utf-8", "ok".to_owned())
         }
         ("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews") => review(request, user),
+        ("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews") => who(request, user),
         ("GET", path) => objects(request, user, path, behaviour),
         _ => missing_path(request),
     }
@@ -198,6 +199,20 @@ fn review(request: &Request, user: &User) -> Response {
     review["kind"] = json!("SelfSubjectAccessReview");
     review["apiVersion"] = json!("authorization.k8s.io/v1");
     review["status"] = json!({"allowed": allowed});
+    Response::json(request, 201, go_json(&review.to_string()))
+}
+
+/// `SelfSubjectReview`, which whoever is known may ask (role `system:basic-user`).
+fn who(request: &Request, user: &User) -> Response {
+    if user.name == "system:anonymous" {
+        let message = "selfsubjectreviews.authentication.k8s.io is forbidden: User \
+             \"system:anonymous\" cannot create resource \"selfsubjectreviews\" in API group \
+             \"authentication.k8s.io\" at the cluster scope";
+        return Response::json(request, 403, refusal(403, Some("Forbidden"), message, None));
+    }
+    let info = json!({"username": user.name, "groups": ["system:authenticated"]});
+    let review = json!({"kind": "SelfSubjectReview", "apiVersion": "authentication.k8s.io/v1",
+        "metadata": {"creationTimestamp": BORN}, "status": {"userInfo": info}});
     Response::json(request, 201, go_json(&review.to_string()))
 }
 

@@ -1,0 +1,154 @@
+//! `podwire check`: goes the way of a session step by step, and says what is wrong with it.
+//!
+//! Each step is a line on stdout, and one that fails says what, why that may be, and what to do. It
+//! is the program's second command; a session's rules are not here but where sessions are.
+
+mod access;
+mod certificate;
+mod cluster;
+mod reach;
+mod reasons;
+mod report;
+mod trip;
+
+use std::io::{Stdout, stdout};
+use std::process::ExitCode;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+pub(crate) use self::certificate::authorities;
+use self::report::{Report, Trouble};
+use crate::auth::Gate;
+use crate::config::{Auth, Config};
+use crate::credential::{Identity, Token};
+use crate::exec::Connector;
+use crate::logging;
+use crate::route::{self, Wanted};
+use crate::sources::Sources;
+
+/// The variable with a token to take instead of the kubeconfig's user.
+const TOKEN: &str = "PODWIRE_TOKEN";
+
+/// Wrong configuration, as the program's other command ends then.
+const WRONG: u8 = 2;
+
+/// The namespace that is asked about when none is named, as kubectl has it.
+const NAMESPACE: &str = "default";
+
+/// A pod's name to read an address by, where no pod was named.
+const NO_POD: &str = "none";
+
+/// The steps after the first, in order.
+const REACH: [&str; 4] = ["DNS", "TCP", "TLS", "ALPN"];
+const TALK: [&str; 6] =
+    ["token", "version", "subprotocol", "RBAC get", "RBAC create", "round trip"];
+
+/// Checks with these settings, prints what comes of it, and gives the program's exit code: 0 if all
+/// steps passed, 1 if one failed, 2 if the configuration is wrong.
+pub fn run(config: &Config) -> ExitCode {
+    logging::start(config.log_level, config.log_format);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            log::error!("no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(check(config));
+    // A name that is still looked up must not hold up the end.
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}
+
+/// What is checked.
+struct Subject<'a> {
+    config: &'a Config,
+    connector: Connector,
+    identity: Identity,
+    /// Where, and whether there is a pod in it at all.
+    wanted: Wanted,
+    has_pod: bool,
+}
+
+async fn check(config: &Config) -> u8 {
+    let mut report = Report::new(stdout());
+    let (subject, source) = match prepare(config) {
+        Ok(prepared) => prepared,
+        Err(message) => {
+            report.failed("config", &Trouble::new(message));
+            report.skipped(&REACH, "config");
+            report.skipped(&TALK, "config");
+            report.end();
+            return WRONG;
+        }
+    };
+    let shows = cluster::config(&mut report, &subject, &source).await;
+    if let Err(step) = reach::go(&mut report, &subject).await {
+        report.skipped(&TALK, step);
+        report.end();
+        return 1;
+    }
+    cluster::go(&mut report, &subject, shows).await;
+    u8::from(!report.end())
+}
+
+/// Everything that can be wrong before anything is dialled.
+fn prepare(config: &Config) -> Result<(Subject<'_>, String), String> {
+    Gate::new(config)?;
+    let asked = &config.subject;
+    let wanted = wanted(config)?;
+    let identity = match std::env::var(TOKEN) {
+        Err(std::env::VarError::NotPresent) => Identity::Own,
+        Ok(token) if Token::new(&token).is_some() => {
+            Token::new(&token).map_or(Identity::Own, Identity::Token)
+        }
+        _ => {
+            return Err(format!(
+                "${TOKEN} is empty or has odd characters: put a token into it, or unset it \
+                 to be the kubeconfig's user"
+            ));
+        }
+    };
+    // What is served is read as `podwire serve` does it, but for whose credential it is.
+    let auth = if matches!(identity, Identity::Own) { Auth::Own } else { Auth::Passthrough };
+    let mut served = Config { auth, ..config.clone() };
+    // Whoever checks may look at every cluster that the file has.
+    served.clusters.extend(asked.cluster.clone());
+    let clusters = Sources::read(&served)?.clusters.with_limits(config.open);
+    let connector = clusters.get(asked.cluster.as_deref());
+    let connector = connector.ok_or("no such cluster; see --cluster")?.clone();
+    let has_pod = asked.pod.is_some();
+    let source = clusters.source().to_owned();
+    Ok((Subject { config, connector, identity, wanted, has_pod }, source))
+}
+
+/// Where to look, by the rules of an address of the relay: its names are checked there.
+fn wanted(config: &Config) -> Result<Wanted, String> {
+    let asked = &config.subject;
+    if asked.pod.is_some() && asked.namespace.is_none() {
+        return Err("--pod needs --namespace: add the one that the pod is in".to_owned());
+    }
+    if asked.container.is_some() && asked.pod.is_none() {
+        return Err("--container needs --pod: add the one that the container is in".to_owned());
+    }
+    let mut query = "tty=false".to_owned();
+    for (name, value) in [
+        ("namespace", asked.namespace.as_deref().unwrap_or(NAMESPACE)),
+        ("pod", asked.pod.as_deref().unwrap_or(NO_POD)),
+        ("container", asked.container.as_deref().unwrap_or_default()),
+    ] {
+        query.extend(["&", name, "="]);
+        query.extend(utf8_percent_encode(value, NON_ALPHANUMERIC));
+    }
+    let found = route::find("exec", &query, &[]).ok_or("no such address")?;
+    let mut wanted = found
+        .wanted
+        .map_err(|ending| format!("{}: see --namespace, --pod and --container", ending.message))?;
+    if asked.pod.is_none() {
+        // Asked about is the right for every pod then.
+        wanted.target.pod.clear();
+    }
+    Ok(wanted)
+}
+
+type Printed = Report<Stdout>;

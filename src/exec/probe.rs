@@ -1,0 +1,315 @@
+//! What `podwire check` needs to know of a connector's inside, one step at a time.
+//!
+//! The steps are those of [`Connector::open`], taken one by one and with their details told. What it
+//! must never know: what is printed about them.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use hyper::header::{ACCEPT, CONTENT_TYPE};
+use hyper::{Method, StatusCode};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, ProtocolVersion, SignatureScheme};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
+
+use super::Connector;
+use super::dial::{Dial, resolve};
+use super::reason::{CLUSTER, tls_error, tls_reason};
+use super::refused::Refused;
+use super::via::bare;
+use crate::credential::Identity;
+use crate::proto::ending::{Ending, Kind};
+use crate::target::Target;
+
+/// Why a step came to nothing.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// There was no answer in this time.
+    Late(Duration),
+    /// What the system says.
+    System(io::Error),
+    /// There is no way to the server, perhaps because of a proxy.
+    Way(Ending),
+    /// The way is there, and TLS on it fails.
+    Tls(io::Error),
+}
+
+impl Fault {
+    /// What TLS says, if it was that.
+    pub(crate) fn tls(&self) -> Option<&rustls::Error> {
+        let Self::Tls(error) = self else { return None };
+        tls_error(error)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Late(time) => write!(f, "no answer within {}", humantime::format_duration(*time)),
+            Self::System(error) => error.fmt(f),
+            Self::Way(ending) => f.write_str(&ending.message),
+            Self::Tls(error) => f.write_str(&tls_reason(error)),
+        }
+    }
+}
+
+/// What an address came to.
+#[derive(Debug)]
+pub(crate) struct Tried {
+    pub(crate) address: SocketAddr,
+    pub(crate) result: Result<Duration, Fault>,
+}
+
+/// What a handshake came to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Handshake {
+    pub(crate) version: Option<ProtocolVersion>,
+    pub(crate) alpn: Option<Vec<u8>>,
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) time: Duration,
+}
+
+/// What an identity shows, as far as it is no secret.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shows {
+    pub(crate) token: bool,
+    /// When the token expires, if it says so.
+    pub(crate) expires: Option<SystemTime>,
+    pub(crate) certificate: Option<CertificateDer<'static>>,
+}
+
+/// An answer of the API server.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Connector {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The server's address, without a login that somebody wrote into it.
+    pub(crate) fn address(&self) -> String {
+        let scheme = self.server.scheme_str().unwrap_or_default();
+        let host = self.server.host().unwrap_or_default();
+        let port = self.server.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{scheme}://{host}{port}{}", self.prefix)
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        self.server.scheme_str() == Some("https")
+    }
+
+    /// The proxy on the way, if there is one: host and port.
+    pub(crate) fn proxy(&self) -> Option<(String, u16)> {
+        self.via.proxy().map(|proxy| (proxy.host.clone(), proxy.port))
+    }
+
+    /// Whom TLS trusts, for people.
+    pub(crate) fn authorities(&self) -> String {
+        self.tls.to_string()
+    }
+
+    /// Where to dial, without the brackets of an IPv6 address.
+    pub(crate) fn host_and_port(&self) -> (&str, u16) {
+        let usual = if self.is_tls() { 443 } else { 80 };
+        let host = bare(self.server.host().unwrap_or_default());
+        (host, self.server.port_u16().unwrap_or(usual))
+    }
+
+    /// The name that the certificate must have.
+    pub(crate) fn verified_name(&self) -> String {
+        self.server_name.to_str().into_owned()
+    }
+
+    /// The addresses of a name.
+    pub(crate) async fn look_up(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Fault> {
+        match timeout(self.limits.connect, resolve(host, port)).await {
+            Err(_) => Err(Fault::Late(self.limits.connect)),
+            Ok(Err(error)) => Err(Fault::System(error)),
+            Ok(Ok(found)) => Ok(found),
+        }
+    }
+
+    /// Dials every address at the same time and says what each came to, in their order.
+    pub(crate) async fn dial_all(&self, addresses: &[SocketAddr]) -> Vec<Tried> {
+        let limit = self.limits.connect;
+        let mut dialling = JoinSet::new();
+        for (index, &address) in addresses.iter().enumerate() {
+            dialling.spawn(async move {
+                let begun = Instant::now();
+                let result = match timeout(limit, TcpStream::connect(address)).await {
+                    Err(_) => Err(Fault::Late(limit)),
+                    Ok(Err(error)) => Err(Fault::System(error)),
+                    Ok(Ok(_)) => Ok(begun.elapsed()),
+                };
+                (index, Tried { address, result })
+            });
+        }
+        let mut tried = dialling.join_all().await;
+        tried.sort_by_key(|(index, _)| *index);
+        tried.into_iter().map(|(_, tried)| tried).collect()
+    }
+
+    /// TLS as a session has it, with what this identity shows.
+    pub(crate) async fn handshake(&self, identity: &Identity) -> Result<Handshake, Fault> {
+        let tls = match self.way(identity).await {
+            Ok(way) => way.tls,
+            // That there is no credential is told by a step of its own.
+            Err(_) => self.tls.config(None).map_err(Fault::Way)?,
+        };
+        self.shake(tls).await
+    }
+
+    /// TLS with whoever answers, to see what is shown there and which protocol is chosen. Nobody is
+    /// verified, so nothing is said: no request, no token, no certificate.
+    pub(crate) async fn look(&self) -> Result<Handshake, Fault> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let schemes = provider.signature_verification_algorithms.supported_schemes();
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Fault::Tls(io::Error::other(error)))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anybody(schemes)))
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        self.shake(Arc::new(config)).await
+    }
+
+    async fn shake(&self, tls: Arc<ClientConfig>) -> Result<Handshake, Fault> {
+        let limit = self.limits.connect;
+        let begun = Instant::now();
+        let dial = Dial {
+            peer: CLUSTER,
+            server: &self.server,
+            via: &self.via,
+            name: &self.server_name,
+            tls: &tls,
+            trust: &self.tls,
+            limit,
+        };
+        let wire = dial.wire(begun + limit).await.map_err(Fault::Way)?;
+        if !self.is_tls() {
+            return Ok(Handshake { time: begun.elapsed(), ..Handshake::default() });
+        }
+        let connecting =
+            TlsConnector::from(Arc::clone(&tls)).connect(self.server_name.clone(), wire);
+        let stream = match timeout_at(begun + limit, connecting).await {
+            Err(_) => return Err(Fault::Late(limit)),
+            Ok(Err(error)) => return Err(Fault::Tls(error)),
+            Ok(Ok(stream)) => stream,
+        };
+        let state = stream.get_ref().1;
+        let chain = state.peer_certificates().unwrap_or_default();
+        Ok(Handshake {
+            version: state.protocol_version(),
+            alpn: state.alpn_protocol().map(<[u8]>::to_vec),
+            chain: chain.iter().map(|it| it.clone().into_owned()).collect(),
+            time: begun.elapsed(),
+        })
+    }
+
+    /// What this identity shows.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be had.
+    pub(crate) async fn shows(&self, identity: &Identity) -> Result<Shows, Ending> {
+        let shown = self.way(identity).await?.shown;
+        Ok(Shows {
+            token: shown.token.is_some(),
+            expires: shown.token.and_then(|token| token.expires()),
+            certificate: shown.certificate.and_then(|it| it.chain.first().cloned()),
+        })
+    }
+
+    /// One request to the API that is no stream, and its answer whatever it is.
+    pub(crate) async fn ask(
+        &self,
+        path: &str,
+        body: Option<serde_json::Value>,
+        target: &Target,
+        identity: &Identity,
+    ) -> Result<Answered, Ending> {
+        let method = if body.is_some() { Method::POST } else { Method::GET };
+        let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+        let mut is_renewed = false;
+        loop {
+            let way = self.way(identity).await?;
+            let request = self
+                .request(method.clone(), path, &way, target)
+                .header(ACCEPT, "application/json")
+                .header(CONTENT_TYPE, "application/json");
+            let answer = self.send(request, body.clone(), &way).await?;
+            let status = answer.response.status();
+            let is_refused = status == StatusCode::UNAUTHORIZED;
+            if is_refused && !is_renewed && self.is_stale(identity, &way).await {
+                is_renewed = true;
+                continue;
+            }
+            let body = answer.body(self.limits.error_max).await;
+            return Ok(Answered { status, body });
+        }
+    }
+}
+
+impl Answered {
+    /// What it comes to where it is no answer to what was asked.
+    pub(crate) fn ending(&self) -> Ending {
+        Ending::new(Kind::ClusterUnreachable, self.sentence())
+    }
+
+    /// What the server says, or what its status means.
+    pub(crate) fn sentence(&self) -> String {
+        Refused::of(self.status, &self.body).sentence()
+    }
+}
+
+/// Takes everybody for whom they say they are.
+#[derive(Debug)]
+struct Anybody(Vec<SignatureScheme>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.clone()
+    }
+}
