@@ -85,6 +85,8 @@ fn violations() -> Vec<(String, Vec<u8>, u16)> {
         row(&format!("F9 {name}"), masked(FIN | opcode::TEXT, bytes), 1007);
     }
     row("F9 across fragments", fragments(opcode::TEXT, &[b"\xe2", b"\x28\xa1"]), 1007);
+    // Behind the request or later, it is frames, and wrong ones.
+    row("H18 a second request", upgrade(&pipes("echo second"), "").into_bytes(), 1002);
     rows
 }
 
@@ -140,15 +142,10 @@ async fn who_breaks_the_protocol_is_told_how() {
             let close = browser.closed().await;
             assert_eq!(close.code, *code, "{id} {how:?}: {close:?}");
             assert!(!close.reason.is_empty(), "{id}");
+            assert!(!browser.text().contains("HTTP/1.1"), "{id}: it is never served");
             assert!(browser.text().ends_with(&format!("[podwire: {}]\r\n", close.reason)), "{id}");
         }
     }
-    // H18: a request behind the request is frames, and wrong ones.
-    let second = upgrade(&pipes("echo second"), "");
-    let mut browser = send(&relay, second.as_bytes(), How::WithTheRequest).await;
-    assert_eq!(browser.closed().await.code, 1002);
-    drop(browser);
-
     witness.input("still here\n").await;
     witness.until_output("still here").await;
     relay.until_descriptors(before).await;

@@ -182,18 +182,23 @@ async fn only_what_no_rest_could_mend_is_replaced() {
     }
 }
 
-/// H19: frames in the same segment as the request.
+/// All of a frame in the same segment as the request, or some of it.
 #[tokio::test]
 async fn frames_that_come_with_the_request_are_input() {
-    let (cluster, relay) = both(Kind::V5).await;
-    let mut request = upgrade(&pipes("read x; echo \"<$x>\""), "").into_bytes();
-    request.extend(raw(0x80 | opcode::BINARY, MASK, b"early\n"));
-    let (answer, rest, tcp) = common::exchange(relay.addr(), &request).await.expect("an answer");
-    assert_eq!(answer.status, 101);
-    let mut browser = Browser::continued(tcp, rest).await;
-    browser.ended().await;
-    assert!(browser.text().starts_with("<early>\n"), "{}", browser.text());
-    drop(cluster);
+    let (_cluster, relay) = both(Kind::V5).await;
+    let frame = raw(0x80 | opcode::BINARY, MASK, b"early\n");
+    let rows = [("H19 a frame", frame.len()), ("H19 its head", 6), ("H19 one byte of it", 1)];
+    for (id, count) in rows {
+        let mut request = upgrade(&pipes("read x; echo \"<$x>\""), "").into_bytes();
+        request.extend_from_slice(&frame[..count]);
+        let answer = common::exchange(relay.addr(), &request).await;
+        let (answer, rest, tcp) = answer.expect("an answer");
+        assert_eq!(answer.status, 101, "{id}");
+        let mut browser = Browser::continued(tcp, rest).await;
+        browser.raw(&frame[count..]).await.unwrap();
+        browser.ended().await;
+        assert!(browser.text().starts_with("<early>\n"), "{id}: {}", browser.text());
+    }
 }
 
 /// F17: more than one read of them, while the cluster has not answered yet.

@@ -1,0 +1,60 @@
+//! What is typed wrongly: exit code 2, and one line that says what and what to type instead.
+
+// A test ends at the first thing that is not as expected; that is what these are for.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::process::{Command, Output};
+
+fn podwire(arguments: &str, environment: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_podwire"));
+    let environment = environment.iter().copied();
+    command.args(arguments.split_whitespace()).env_clear().envs(environment).output().unwrap()
+}
+
+#[test]
+fn wrong_usage_is_one_line_with_a_remedy() {
+    let rows: &[(&str, &str, &[(&str, &str)], &str)] = &[
+        ("C2 unknown flag", "--kubeconifg x", &[], "--kubeconifg; see podwire --help"),
+        ("C2 unknown command", "server", &[], "see podwire --help"),
+        ("C2 short flag", "-k", &[], "see podwire --help"),
+        ("C2 no value", "--kubeconfig", &[], "see podwire --help"),
+        ("C2 duration 5", "--recheck 5", &[], "20s"),
+        ("C2 duration -1s", "--hangup-grace -1s", &[], "20s"),
+        ("C2 duration of years", "--recheck 99999999h", &[], "20s"),
+        ("C2 size -1", "--outbox -1", &[], "64KiB"),
+        ("C2 size without a unit", "--max-message 1048576", &[], "64KiB"),
+        ("C2 size of everything", "--max-message 99999999999MiB", &[], "64KiB"),
+        ("C2 limit 0", "--max-sessions 0", &[], "from 1 to"),
+        ("C2 limit -1", "--max-sessions-per-user=-1", &[], "from 1 to"),
+        ("C2 switch", "--no-command=perhaps", &[], "--no-command"),
+        ("C2 environment", "", &[("PODWIRE_OUTBOX", "5")], "64KiB"),
+        ("C2 environment, empty", "", &[("PODWIRE_RECHECK", "")], "20s"),
+    ];
+    let mut wrong = Vec::new();
+    for (id, arguments, environment, words) in rows {
+        let output = podwire(arguments, environment);
+        let said = String::from_utf8(output.stderr).unwrap();
+        let is_right = output.status.code() == Some(2)
+            && said.starts_with("podwire: ")
+            && said.contains(words)
+            && said.lines().count() == 1
+            && output.stdout.is_empty();
+        if !is_right {
+            wrong.push((id, output.status.code(), said));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A Service named podwire gives each pod of its namespace variables that begin like ours.
+#[test]
+fn a_variable_that_is_no_flag_is_nobodys_mistake() {
+    let rows = [
+        ("C2 of a Service", "PODWIRE_SERVICE_HOST", "10.0.0.1"),
+        ("C2 of a Service", "PODWIRE_PORT", "tcp://10.0.0.1:8080"),
+    ];
+    for (id, name, value) in rows {
+        let output = podwire("--print-config", &[(name, value)]);
+        assert_eq!(output.status.code(), Some(0), "{id}: {output:?}");
+    }
+}
