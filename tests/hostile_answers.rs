@@ -2,8 +2,8 @@
 //! page inside a WebSocket, and to any other caller with an HTTP status.
 //!
 //! The ids are those of the project's list of bad inputs. Answers that do not come at all (S9,
-//! S10, S11) are in `hostile_clock.rs`, S18 in `relay_bytes.rs`. Not here, because there is nothing
-//! to test yet: S14 (kubeconfig variants), S15 (proxies), S16 (token files), S17 (DNS).
+//! S10, S11) are in `hostile_clock.rs`, more of S12 and S13 in `hostile_tls.rs`, S15 in `proxies.rs`,
+//! S17 there and in `src/exec/dial.rs`, S18 in `relay_bytes.rs`.
 
 // A test ends at the first thing that is not as expected; that is what these are for.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
@@ -108,7 +108,7 @@ async fn an_answer_that_is_no_session_is_told_to_everybody() {
         ("S5 200", named("ok-body"), "cluster_protocol", "200"),
         ("S5 204", Script::answer("HTTP/1.1 204 No Content\r\n\r\n"), "cluster_protocol", "204"),
         ("S6 401", named("401"), "cluster_protocol", "relay's own credential"),
-        ("S7 Status", named("403-status"), "forbidden", "get and create"),
+        ("S7 Status", named("403-status"), "forbidden", "something else forbids it"),
         ("S7 empty", named("403-empty"), "cluster_protocol", "none of the subprotocols"),
         (
             "S7 length 0",
@@ -215,8 +215,8 @@ async fn a_cluster_that_cannot_be_trusted_or_reached_is_named() {
         format!("https://{}", socket.local_addr().unwrap())
     };
     let rows = [
-        ("S12 unknown CA", at(&tls(&stranger)), "certificate"),
-        ("S13 plain HTTP", at(&tls(&plain)), "cannot reach"),
+        ("S12 unknown CA", at(&tls(&stranger)), "tls: the certificate is by an unknown authority"),
+        ("S13 plain HTTP", at(&tls(&plain)), "cannot reach the cluster: tls: "),
         ("nobody listens", at(&gone), "refused"),
     ];
     for (id, kubeconfig, words) in rows {
@@ -231,7 +231,8 @@ async fn a_cluster_that_cannot_be_trusted_or_reached_is_named() {
         Start { kubeconfig, ..Start::default() }
     };
     let relay = Relay::with(&honest, start("wrong.example")).await;
-    told(&relay, "S12 wrong name", "cluster_unreachable", "certificate").await;
+    let words = "tls: the certificate is not valid for wrong.example, only for";
+    told(&relay, "S12 wrong name", "cluster_unreachable", words).await;
     let relay = Relay::with(&honest, start("localhost")).await;
     relay.v1(&pipes("true")).await.assert_exit("exit", Some(0), 1000, "S12 right name").await;
 

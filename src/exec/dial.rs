@@ -188,3 +188,88 @@ async fn first_of(attempts: &mut Vec<Attempt>) -> io::Result<TcpStream> {
     })
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use socket2::{Domain, SockAddr, Socket, Type};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(2);
+
+    /// An address that answers no SYN: nobody accepts, and the queue is full. With it is what has
+    /// to live so long.
+    async fn dead() -> (SocketAddr, Socket, Vec<TcpStream>) {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SockAddr::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))).unwrap();
+        socket.listen(0).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let mut queued = Vec::new();
+        let brief = Duration::from_millis(200);
+        while let Ok(stream) = tokio::time::timeout(brief, TcpStream::connect(address)).await {
+            queued.push(stream.unwrap());
+        }
+        (address, socket, queued)
+    }
+
+    async fn alive() -> (SocketAddr, TcpListener) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        (listener.local_addr().unwrap(), listener)
+    }
+
+    async fn gone() -> SocketAddr {
+        alive().await.0
+    }
+
+    #[tokio::test]
+    async fn the_next_address_is_tried_while_one_does_not_answer() {
+        let (dead, _socket, _queued) = dead().await;
+        let (alive, _listener) = alive().await;
+        let gone = gone().await;
+        let rows = [
+            ("S17 one", vec![alive], Duration::ZERO),
+            ("S17 the first refuses", vec![gone, alive], Duration::ZERO),
+            ("S17 the first is dead", vec![dead, alive], STAGGER),
+            ("S17 the first three are dead", vec![dead, dead, dead, alive], STAGGER * 3),
+            ("S17 dead and refused", vec![dead, gone, gone, alive], STAGGER),
+            ("S17 the last is dead", vec![alive, dead], Duration::ZERO),
+            ("S17 20, the first is dead", [vec![dead], vec![alive; 19]].concat(), STAGGER),
+            (
+                "S17 20, all but the last are dead",
+                [vec![dead; 19], vec![alive]].concat(),
+                LIMIT / 2,
+            ),
+        ];
+        for (id, addresses, most) in rows {
+            let began = Instant::now();
+            let stream = race(addresses, LIMIT).await.expect(id);
+            let took = began.elapsed();
+            assert_eq!(stream.peer_addr().unwrap(), alive, "{id}");
+            assert!(took < most + LIMIT / 4, "{id}: {took:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn if_no_address_answers_the_first_reason_is_told() {
+        let (dead, _socket, _queued) = dead().await;
+        let gone = gone().await;
+        let error = race(vec![gone, gone], LIMIT).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(race(vec![], LIMIT).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+        // A dead one is waited for, until whoever called has enough.
+        let brief = Duration::from_millis(100);
+        assert!(tokio::time::timeout(brief, race(vec![gone, dead], brief)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn addresses_need_nobody_who_looks_them_up() {
+        let rows = [("127.0.0.1", "127.0.0.1:7"), ("fd00::1", "[fd00::1]:7")];
+        for (host, expected) in rows {
+            let found = resolve(host, 7).await.unwrap();
+            assert_eq!(found, [expected.parse::<SocketAddr>().unwrap()]);
+        }
+    }
+}

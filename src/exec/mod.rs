@@ -36,7 +36,7 @@ pub(crate) use self::dial::Dial;
 use self::line::Line;
 use self::reason::CLUSTER;
 use self::refused::Refused;
-use self::via::bare;
+use self::via::{bare, port_of};
 use crate::credential::{Credential, Identity, Impersonated, Shown};
 use crate::proto::channel::Subprotocol;
 use crate::proto::ending::{Ending, Kind};
@@ -128,8 +128,15 @@ impl Connector {
         let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
             return Err(format!("{url}: not an address such as https://host:6443"));
         };
+        if authority.as_str().contains('@') {
+            // It would stand in the Host header and in every log line about this server.
+            return Err("a login before the host is not used, and must be taken out".to_owned());
+        }
         if scheme != "https" && !(scheme == "http" && is_loopback(authority.host())) {
             return Err(format!("{url}: only https, or http on loopback"));
+        }
+        if port_of(authority).is_err() {
+            return Err(format!("{url}: its port is none"));
         }
         let server_name = server_name.unwrap_or(bare(authority.host()));
         let server_name = ServerName::try_from(server_name.to_owned())

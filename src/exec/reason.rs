@@ -102,11 +102,16 @@ fn certificate_words(why: &CertificateError) -> String {
             "the certificate is not valid yet".to_owned()
         }
         Why::UnknownIssuer => "the certificate is by an unknown authority".to_owned(),
+        // A cluster that was made anew has the same names and other keys.
+        Why::BadSignature => "the certificate is by an unknown authority, which has the name of \
+                              one that is trusted"
+            .to_owned(),
         Why::NotValidForName => "the certificate is not valid for this name".to_owned(),
         Why::NotValidForNameContext { expected, presented } => {
             let expected = expected.to_str();
             let others = presented.len().saturating_sub(NAMES_MAX);
-            let names = presented[..presented.len() - others].join(", ");
+            let names: Vec<&str> = presented.iter().take(NAMES_MAX).map(|it| plain(it)).collect();
+            let names = names.join(", ");
             let more = if others > 0 { format!(" and {others} more") } else { String::new() };
             match presented.len() {
                 0 => format!("the certificate is not valid for {expected}, nor for any name"),
@@ -115,4 +120,10 @@ fn certificate_words(why: &CertificateError) -> String {
         }
         _ => format!("the certificate is not valid: {why}"),
     }
+}
+
+/// A name of a certificate, which comes as `DnsName("a.example")` or `IpAddress(10.0.0.1)`.
+fn plain(name: &str) -> &str {
+    let inner = name.split_once('(').map_or(name, |(_, rest)| rest.trim_end_matches(')'));
+    inner.trim_matches('"')
 }

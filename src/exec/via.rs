@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::Uri;
 use hyper::header::HeaderValue;
+use hyper::http::uri::Authority;
 use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
 
@@ -101,17 +102,12 @@ impl Via {
             None => (None, authority),
             Some((login, place)) => (Some(parse_login(login).map_err(unfit)?), place),
         };
-        let place: hyper::http::uri::Authority =
-            place.parse().map_err(|_| unfit("its host or port is malformed"))?;
+        let place: Authority = place.parse().map_err(|_| unfit("its host or port is malformed"))?;
         let host = bare(place.host());
-        if host.is_empty() || place.as_str().ends_with(':') {
-            return Err(unfit("its host or port is missing"));
+        if host.is_empty() {
+            return Err(unfit("its host is missing"));
         }
-        let port = match (place.port(), place.port_u16()) {
-            (None, _) => usual,
-            (Some(_), Some(port)) if port > 0 => port,
-            _ => return Err(unfit("its port is none")),
-        };
+        let port = port_of(&place).map_err(|()| unfit("its port is none"))?.unwrap_or(usual);
         Ok(Self(Some(Arc::new(Proxy { scheme, host: host.to_owned(), port, login }))))
     }
 
@@ -158,6 +154,15 @@ pub(super) fn authority(host: &str, port: u16) -> String {
 /// A host without the brackets that an IPv6 address has in a URL.
 pub(super) fn bare(host: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
+}
+
+/// The port of an authority without a login, if it has one. The library passes over what is none.
+pub(super) fn port_of(authority: &Authority) -> Result<Option<u16>, ()> {
+    let rest = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+    match rest.strip_prefix(':') {
+        None => Ok(None),
+        Some(port) => port.parse().ok().filter(|port| *port > 0).map(Some).ok_or(()),
+    }
 }
 
 fn parse_login(text: &str) -> Result<Login, &'static str> {
@@ -214,5 +219,158 @@ fn split_port(entry: &str) -> (&str, Option<&str>) {
     match entry.split_once(':') {
         Some((host, port)) if !port.contains(':') => (host, Some(port)),
         _ => (entry, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server, an environment, and the way.
+    type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+
+    #[test]
+    fn a_proxy_is_understood_or_the_remedy_is_named() {
+        let rows = [
+            ("http://proxy.example", "through the proxy at proxy.example:80"),
+            ("HTTP://proxy.example:3128/", "through the proxy at proxy.example:3128"),
+            ("https://10.0.0.1", "through the proxy at 10.0.0.1:443"),
+            ("socks5://[fd00::1]:9", "through the proxy at [fd00::1]:9"),
+            ("socks5h://u:secret@proxy", "through the proxy at proxy:1080"),
+            ("http://u@proxy:8080/?secret", "through the proxy at proxy:8080"),
+            ("http://%75:%73ecret%40@proxy", "through the proxy at proxy:80"),
+        ];
+        for (url, expected) in rows {
+            let via = Via::parse(url).unwrap();
+            assert_eq!(via.to_string(), expected);
+            assert_eq!(format!("{via:?}"), format!("Via({expected})"));
+        }
+        let long = format!("socks5://u:secret{}@proxy", "x".repeat(255));
+        let wrong = [
+            "",
+            "proxy:3128",
+            "://",
+            "http://",
+            "http://:80",
+            "http://proxy:",
+            "http://proxy:0",
+            "http://proxy:65536",
+            "http://pro xy",
+            "ftp://u:secret@proxy",
+            "socks4://proxy",
+            "http://u:sec/ret@proxy",
+            "http://:secret@proxy",
+            "http://@proxy",
+            &long,
+            "http://u:secret@",
+            "http://[::1",
+            "http://u:secret\n@proxy:x",
+        ];
+        for url in wrong {
+            let error = Via::parse(url).expect_err(url);
+            assert!(error.contains("type http://HOST:PORT"), "{url}: {error}");
+            assert!(!error.contains("sec") && !error.contains('\n'), "{url}: {error}");
+        }
+        let via = Via::parse("http://some%40one:p%3Ass@proxy").unwrap();
+        let login = via.proxy().and_then(|proxy| proxy.login.as_ref()).unwrap();
+        assert_eq!((&login.user[..], &login.password[..]), (&b"some@one"[..], &b"p:ss"[..]));
+        assert_eq!(login.basic().unwrap(), "Basic c29tZUBvbmU6cDpzcw==");
+        assert_eq!(format!("{:?}", login.basic().unwrap()), "Sensitive");
+    }
+
+    /// As in the tests of `golang.org/x/net/http/httpproxy`, and what is said of it in its manual.
+    #[test]
+    fn no_proxy_is_read_as_go_reads_it() {
+        let rows = [
+            ("https://api.example:6443", "", true),
+            ("https://localhost:6443", "", false),
+            ("https://LOCALHOST", "", false),
+            ("https://127.1.2.3:6443", "", false),
+            ("https://[::1]:6443", "", false),
+            ("https://[::ffff:127.0.0.1]", "", false),
+            ("https://localhost.example", "", true),
+            ("https://api.example:6443", "*", false),
+            ("https://api.example:6443", " , other.example,*", false),
+            ("https://api.example:6443", "api.example", false),
+            ("https://api.example:6443", "API.Example", false),
+            ("https://API.example:6443", "api.example", false),
+            ("https://api.example:6443", "example", false),
+            ("https://api.example:6443", ".example", false),
+            ("https://api.example:6443", "*.example", false),
+            ("https://example:6443", "example", false),
+            ("https://example:6443", ".example", true),
+            ("https://example:6443", "*.example", true),
+            ("https://myexample", "example", true),
+            ("https://api.example:6443", "api*", true),
+            ("https://api.example:6443", "api.example:6443", false),
+            ("https://api.example:6443", ".example:6443", false),
+            ("https://api.example:6443", "api.example:443", true),
+            ("https://api.example", "api.example:443", false),
+            ("https://api.example", "api.example:", true),
+            ("https://10.1.2.3:6443", "10.1.2.3", false),
+            ("https://10.1.2.3:6443", "10.1.2.3:6443", false),
+            ("https://10.1.2.3:6443", "10.1.2.3:80", true),
+            ("https://10.1.2.3:6443", "10.0.0.0/8", false),
+            ("https://10.1.2.3:6443", "11.0.0.0/8, 10.1.2.0/24", false),
+            ("https://10.1.2.3:6443", "10.2.0.0/16", true),
+            ("https://10.1.2.3:6443", "10.1.2", true),
+            ("https://[::ffff:10.1.2.3]", "10.0.0.0/8", false),
+            ("https://[fd00::1]:6443", "fd00::1", false),
+            ("https://[fd00::1]:6443", "[fd00::1]:6443", false),
+            ("https://[fd00::1]:6443", "[fd00::1]:80", true),
+            ("https://[fd00::1]:6443", "fd00::/8", false),
+            ("https://[fd00::1]:6443", "fe80::/10", true),
+            ("https://api.example", "10.0.0.0/8,:443,[,],/", true),
+        ];
+        for (server, exceptions, proxied) in rows {
+            let uri: Uri = server.parse().unwrap();
+            let lookup = |name: &str| match name {
+                "HTTPS_PROXY" => Some("http://proxy:3128".to_owned()),
+                "NO_PROXY" => Some(exceptions.to_owned()),
+                _ => None,
+            };
+            let via = Via::from_environment(&uri, lookup).unwrap();
+            assert_eq!(via.proxy().is_some(), proxied, "{server} and {exceptions:?}");
+        }
+    }
+
+    #[test]
+    fn the_environment_has_one_proxy_for_each_scheme_and_two_ways_to_spell_it() {
+        let via = |server: &str, environment: &[(&str, &str)]| {
+            let lookup = |name: &str| {
+                let found = environment.iter().find(|(it, _)| *it == name);
+                found.map(|(_, value)| (*value).to_owned())
+            };
+            Via::from_environment(&server.parse().unwrap(), lookup).map(|it| it.to_string())
+        };
+        let (https, http) = ("https://10.0.0.1:6443", "http://10.0.0.1:6443");
+        let rows: &[Row] = &[
+            (https, &[], "directly"),
+            (https, &[("HTTPS_PROXY", "")], "directly"),
+            (https, &[("HTTP_PROXY", "http://a:1")], "directly"),
+            (https, &[("ALL_PROXY", "http://a:1")], "directly"),
+            (https, &[("HTTPS_PROXY", "http://a:1")], "through the proxy at a:1"),
+            (https, &[("https_proxy", "socks5://a:1")], "through the proxy at a:1"),
+            (
+                https,
+                &[("https_proxy", "http://a:1"), ("HTTPS_PROXY", "http://b:2")],
+                "through the proxy at b:2",
+            ),
+            (
+                https,
+                &[("https_proxy", "http://a:1"), ("HTTPS_PROXY", "")],
+                "through the proxy at a:1",
+            ),
+            (https, &[("HTTPS_PROXY", "a")], "through the proxy at a:80"),
+            (https, &[("HTTPS_PROXY", "u:p@a:1")], "through the proxy at a:1"),
+            (https, &[("HTTPS_PROXY", "http://a:1"), ("no_proxy", "10.0.0.1")], "directly"),
+            (http, &[("HTTPS_PROXY", "http://a:1")], "directly"),
+            (http, &[("http_proxy", "http://a:1")], "through the proxy at a:1"),
+        ];
+        for (server, environment, expected) in rows {
+            assert_eq!(via(server, environment).unwrap(), *expected, "{environment:?}");
+        }
+        let error = via(https, &[("https_proxy", "quic://u:secret@a")]).unwrap_err();
+        assert!(error.starts_with("https_proxy: ") && !error.contains("secret"), "{error}");
     }
 }
