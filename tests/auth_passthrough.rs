@@ -10,6 +10,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use common::{Relay, Start, cluster, short};
 use fake_cluster::Behaviour;
 
+/// What a page sends besides what every page sends.
+type Headers<'a> = &'a [(&'static str, &'a str)];
+
 /// The subprotocol in which browsers bring a token.
 fn bearer(token: &str) -> String {
     format!("base64url.bearer.authorization.k8s.io.{}", URL_SAFE_NO_PAD.encode(token))
@@ -51,7 +54,7 @@ async fn a_token_has_its_own_rights_by_every_way() {
         let (value, cookie) = (format!("Bearer {token}"), format!("a=b; tok={token}"));
         let query = format!("&t={token}");
         let v1 = ("sec-websocket-protocol", "podwire.v1");
-        let ways: [(&str, &str, &[(&'static str, &str)]); 4] = [
+        let ways: [(&str, &str, Headers<'_>); 4] = [
             ("header", "", &[v1, ("authorization", &value)]),
             ("subprotocol", "", &[("sec-websocket-protocol", &protocols)]),
             ("cookie", "", &[v1, ("cookie", &cookie)]),
