@@ -84,8 +84,8 @@ mod read_ahead;
 mod target;
 mod trace;
 
+mod clusters;
 mod credential;
-mod kubeconfig;
 mod tls;
 
 mod admin;
@@ -112,9 +112,9 @@ mod page;
 mod ui;
 
 pub use accept::{Body, BrowserIo, Refusal, Upgrade, accept};
-pub use credential::{Bearer, Certificate, Credential, Identity, Impersonated, Token};
+pub use clusters::{Choice, Clusters, Own};
+pub use credential::{Certificate, Credential, Identity, Impersonated, Token};
 pub use exec::{ClusterIo, Connector, OpenLimits, Via};
-pub use kubeconfig::{Clusters, Own};
 pub use origin::{Origin, check_origin};
 pub use proto::channel::{Size, Subprotocol};
 pub use proto::ending::{Ending, Kind};

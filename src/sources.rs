@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::auth::Gate;
+use crate::clusters::{Choice, Clusters, Own};
 use crate::config::{Auth, Config};
-use crate::kubeconfig::{Clusters, Own};
 use crate::{admin, listener, metrics};
 
 /// The clusters, and the certificate that browsers see.
@@ -39,9 +39,18 @@ impl Sources {
         admin::check(config)?;
         Gate::new(config)?;
         let own = if config.auth == Auth::Passthrough { Own::Excluded } else { Own::Included };
-        let (path, context) = (config.kubeconfig.as_deref(), config.context.as_deref());
-        let clusters = Clusters::find(path, context, &config.clusters, own)?;
-        Ok(Self { clusters, tls: listener::tls(config)? })
+        let clusters = Clusters::find(&Choice {
+            kubeconfig: config.kubeconfig.as_deref(),
+            context: config.context.as_deref(),
+            others: &config.clusters,
+            own,
+            plugins: &config.allow_exec_plugin,
+        })?;
+        let tls = listener::tls(config)?;
+        for warning in clusters.warnings() {
+            log::warn!("{warning}");
+        }
+        Ok(Self { clusters, tls })
     }
 }
 

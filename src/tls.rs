@@ -3,24 +3,44 @@
 //! What it must never know: requests, sessions, where clusters are described.
 
 use std::fmt;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustls::{ClientConfig, RootCertStore};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use crate::credential::Certificate;
+use crate::credential::{Certificate, certificates, read};
 use crate::proto::ending::{Ending, Kind};
 
 /// How an API server is verified. Cheap to clone; clones share their configurations and with them
 /// the session tickets.
 #[derive(Clone)]
-pub struct Tls(Trust);
+pub struct Tls(Arc<Trust>);
 
-#[derive(Clone)]
 enum Trust {
     /// As it is, whatever is to be shown: the caller's own affair.
     Fixed(Arc<ClientConfig>),
-    /// These authorities.
-    Roots(Arc<RootCertStore>),
+    /// By these authorities, or by none.
+    Known(Mutex<Known>),
+    /// By those in a file that somebody rotates.
+    File(PathBuf, Mutex<FromFile>),
+}
+
+/// What was made of authorities. It holds until they or our own certificate change.
+struct Known {
+    /// None: whoever answers is believed.
+    roots: Option<Arc<RootCertStore>>,
+    /// The configuration that shows nothing.
+    plain: Option<Arc<ClientConfig>>,
+    /// The one that shows a certificate of ours.
+    own: Option<(Arc<Certificate>, Arc<ClientConfig>)>,
+}
+
+struct FromFile {
+    pem: Vec<u8>,
+    known: Known,
 }
 
 impl fmt::Debug for Tls {
@@ -32,9 +52,14 @@ impl fmt::Debug for Tls {
 impl fmt::Display for Tls {
     /// Whom it trusts, for people.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Trust::Fixed(_) => f.write_str("a configuration of its own"),
-            Trust::Roots(roots) => f.write_str(&crate::check::authorities(roots)),
+        let roots = match self.0.as_ref() {
+            Trust::Fixed(_) => return f.write_str("a configuration of its own"),
+            Trust::Known(known) => locked(known).roots.clone(),
+            Trust::File(_, file) => locked(file).known.roots.clone(),
+        };
+        match roots {
+            Some(roots) => f.write_str(&crate::check::authorities(&roots)),
+            None => f.write_str("whoever answers (insecure-skip-tls-verify)"),
         }
     }
 }
@@ -43,39 +68,167 @@ impl From<Arc<ClientConfig>> for Tls {
     /// A configuration of one's own. It must offer no ALPN protocol, or `http/1.1` only, and no
     /// client certificate: that of a [`Credential`](crate::Credential) is not put into it either.
     fn from(config: Arc<ClientConfig>) -> Self {
-        Self(Trust::Fixed(config))
+        Self(Arc::new(Trust::Fixed(config)))
     }
 }
 
 impl Tls {
     /// Trusts these authorities and no others.
     pub(crate) fn roots(roots: RootCertStore) -> Self {
-        Self(Trust::Roots(Arc::new(roots)))
+        Self(Arc::new(Trust::Known(Mutex::new(Known::new(Some(roots))))))
     }
 
-    /// The configuration that shows this certificate, or none.
+    /// Trusts whoever answers: somebody asked for it in so many words.
+    pub(crate) fn blind() -> Self {
+        Self(Arc::new(Trust::Known(Mutex::new(Known::new(None)))))
+    }
+
+    /// Trusts the authorities in a file. It is looked at for each session, so that a rotation takes
+    /// effect at once; while it makes no sense, those that it had before are trusted.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the file, in half a sentence.
+    pub(crate) fn file(path: PathBuf) -> Result<Self, String> {
+        let pem = read(&path).map_err(|error| format!("cannot be read: {error}"))?;
+        let known = Known::new(Some(authorities(&pem)?));
+        Ok(Self(Arc::new(Trust::File(path, Mutex::new(FromFile { pem, known })))))
+    }
+
+    /// The configuration that shows this certificate, or none. As long as nothing changes it is the
+    /// same one, and with it are the session tickets.
     pub(crate) fn config(
         &self,
         certificate: Option<&Arc<Certificate>>,
     ) -> Result<Arc<ClientConfig>, Ending> {
-        let roots = match &self.0 {
-            Trust::Fixed(config) => return Ok(Arc::clone(config)),
-            Trust::Roots(roots) => Arc::clone(roots),
-        };
-        let wrong = |error: rustls::Error| {
-            Ending::new(Kind::ClusterProtocol, format!("no TLS with this credential: {error}"))
-        };
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(wrong)?
-            .with_root_certificates(roots);
-        let config = match certificate {
-            None => config.with_no_client_auth(),
-            Some(it) => {
-                config.with_client_auth_cert(it.chain.clone(), it.key.clone_key()).map_err(wrong)?
+        let config = match self.0.as_ref() {
+            Trust::Fixed(config) => Ok(Arc::clone(config)),
+            Trust::Known(known) => locked(known).config(certificate),
+            Trust::File(path, file) => {
+                let mut file = locked(file);
+                match read(path) {
+                    Ok(pem) if pem == file.pem => {}
+                    Ok(pem) => match authorities(&pem) {
+                        Ok(roots) => *file = FromFile { pem, known: Known::new(Some(roots)) },
+                        Err(why) => log::debug!(why; "earlier authorities are trusted"),
+                    },
+                    Err(error) => log::debug!(error:%; "earlier authorities are trusted"),
+                }
+                file.known.config(certificate)
             }
         };
-        Ok(Arc::new(config))
+        config.map_err(|error| {
+            let message = format!("the relay's own credential: no TLS with it: {error}");
+            Ending::new(Kind::ClusterProtocol, message)
+        })
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Known {
+    fn new(roots: Option<RootCertStore>) -> Self {
+        Self { roots: roots.map(Arc::new), plain: None, own: None }
+    }
+
+    fn config(
+        &mut self,
+        certificate: Option<&Arc<Certificate>>,
+    ) -> Result<Arc<ClientConfig>, rustls::Error> {
+        let kept = match certificate {
+            None => self.plain.as_ref(),
+            Some(certificate) => {
+                let same = self.own.as_ref().filter(|(own, _)| Arc::ptr_eq(own, certificate));
+                same.map(|(_, config)| config)
+            }
+        };
+        if let Some(config) = kept {
+            return Ok(Arc::clone(config));
+        }
+        let config = Arc::new(self.build(certificate.map(AsRef::as_ref))?);
+        match certificate {
+            None => self.plain = Some(Arc::clone(&config)),
+            Some(it) => self.own = Some((Arc::clone(it), Arc::clone(&config))),
+        }
+        Ok(config)
+    }
+
+    /// No ALPN protocol is offered: the upgrade needs HTTP/1.1, which is what a server takes then.
+    fn build(&self, certificate: Option<&Certificate>) -> Result<ClientConfig, rustls::Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()?;
+        let config = match &self.roots {
+            Some(roots) => config.with_root_certificates(Arc::clone(roots)),
+            None => config.dangerous().with_custom_certificate_verifier(Arc::new(Blind(provider))),
+        };
+        match certificate {
+            None => Ok(config.with_no_client_auth()),
+            Some(it) => config.with_client_auth_cert(it.chain.clone(), it.key.clone_key()),
+        }
+    }
+}
+
+/// The authorities of a PEM text.
+///
+/// # Errors
+///
+/// What is wrong with it, in half a sentence.
+pub(crate) fn authorities(pem: &[u8]) -> Result<RootCertStore, &'static str> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(pem)? {
+        roots.add(certificate).map_err(|_| "holds a broken certificate")?;
+    }
+    Ok(roots)
+}
+
+/// The authorities that this machine trusts.
+pub(crate) fn of_this_machine() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    // Some machines have a broken one among many; who was signed by it is not believed.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
+
+/// Believes any certificate whose key its bearer has.
+#[derive(Debug)]
+struct Blind(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Blind {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

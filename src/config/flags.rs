@@ -53,7 +53,7 @@ const GROUPS: &[(&str, &[Flag])] = &[
     (
         "Which clusters",
         &[
-            flag("kubeconfig", "FILE", "", "else $KUBECONFIG, the pod's account, ~/.kube/config"),
+            flag("kubeconfig", "FILE", "", "else the pod's account, $KUBECONFIG, ~/.kube/config"),
             flag("context", "NAME", "", "the default cluster; else the current context"),
             flag("clusters", "NAMES", "", "further contexts that callers may name, with commas"),
             flag(

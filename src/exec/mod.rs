@@ -392,7 +392,7 @@ fn check_handshake(headers: &HeaderMap, key: &str, offer: &str) -> Result<Subpro
     }
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let host = bare(host);
     host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
 }

@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use crate::auth::{Granted, Terms, User};
 use crate::config::{Config, duration};
+use crate::clusters::Clusters;
 use crate::credential::{Identity, Impersonated, Token};
-use crate::kubeconfig::Clusters;
 use crate::proto::ending::{Ending, Kind};
 use crate::route::Wanted;
 use crate::target::{Target, Verb};
