@@ -6,11 +6,13 @@
 
 mod common;
 
+use std::path::Path;
+
 use common::{Start, cluster, session, short, terminal, upgrade};
 use fake_cluster::Behaviour;
 use podwire::hyper::HeaderMap;
 use podwire::hyper::header::HeaderValue;
-use podwire::{Identity, Target, Trace};
+use podwire::{Clusters, Identity, Own, Target, Trace};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
@@ -144,10 +146,9 @@ async fn an_embedder_names_the_trace_in_the_target() {
     target.container = Some("main".to_owned());
     target.trace = Trace::of(&headers);
     assert_eq!(target.trace.as_ref().map(Trace::id), Some(TRACE));
-    let folder = common::folder();
-    let path = folder.join("kubeconfig");
-    std::fs::write(&path, cluster.kubeconfig()).unwrap();
-    let clusters = podwire::Clusters::find(Some(&path), None, &[], podwire::Own::Included).unwrap();
+    let text = cluster.kubeconfig();
+    let clusters = Clusters::parse(text.as_bytes(), Path::new("."), None, &[], Own::Included);
+    let clusters = clusters.unwrap();
     let opened = clusters.default().open(&target, &Identity::Own).await;
     assert!(opened.is_ok(), "{:?}", opened.err());
     assert_eq!(session(&cluster, 0).await.request().header("traceparent"), Some(&*value));

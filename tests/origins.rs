@@ -199,3 +199,30 @@ async fn behind_a_gateway_our_own_pages_come_from_where_it_says() {
         assert_eq!(way.ask(relay, "relay", &lines).await, *status, "{id}");
     }
 }
+
+/// A ticket is no page's but its own, as a token is; one without a page of its own is any page's.
+#[tokio::test]
+async fn a_ticket_that_no_page_asked_for_counts_from_everywhere() {
+    let cluster = cluster(Behaviour::default()).await;
+    let start = Start { auth: "passthrough,ticket", ..Start::default() };
+    let relay = start.before(&cluster).await;
+    let target = short(&["true"], "");
+    let token = cluster.token("admin");
+    for (id, origins, status) in [
+        ("O1 no page", "", 101),
+        ("O5 foreign", "Origin: https://evil\r\n", 101),
+        ("O6 null", "Origin: null\r\n", 403),
+        ("H11 two", "Origin: https://evil\r\nOrigin: https://evil\r\n", 403),
+    ] {
+        let (_, query) = target.split_once('?').unwrap();
+        let request = format!(
+            "POST /tickets?{query} HTTP/1.1\r\nHost: localhost\r\n\
+             Authorization: Bearer {token}\r\n\r\n"
+        );
+        let given = relay.http(request).await.unwrap();
+        assert_eq!(given.status, 201, "{id}: {given:?}");
+        let ticket = given.json()["ticket"].as_str().unwrap().to_owned();
+        let answer = relay.ask(&format!("{target}&ticket={ticket}"), origins).await;
+        assert_eq!(answer.status, status, "{id}: {answer:?}");
+    }
+}

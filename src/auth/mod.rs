@@ -133,6 +133,7 @@ impl Gate {
             && let Some(ticket) = ticket::brought(asked)?
         {
             passthrough::not_alone(asked.headers)?;
+            asked.any_origin()?;
             return tickets.redeem(&ticket, asked.headers, wanted);
         }
         self.decide(asked, wanted).await
