@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports, missing_docs, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod authorizer;
 mod browser;
 mod http;
 mod operators;
@@ -20,6 +21,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::TlsAcceptor;
 
+pub use authorizer::{Authorizer, Question, response, yes};
 pub use browser::{Browser, Close, MASK, contains};
 pub use http::{Answer, KEY, exchange, upgrade};
 pub use operators::operate;

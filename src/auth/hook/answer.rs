@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::auth::{Granted, Terms, User};
-use crate::config::{Config, duration};
 use crate::clusters::Clusters;
+use crate::config::{Config, duration};
 use crate::credential::{Identity, Impersonated, Token};
 use crate::proto::ending::{Ending, Kind};
 use crate::route::Wanted;
@@ -124,7 +124,10 @@ impl Answer {
         match (&self.cluster, &self.server) {
             (None, None) => Ok(None),
             (Some(name), None) if clusters.get(Some(name)).is_some() => Ok(Some(name.clone())),
-            (None, Some(_)) => Err(wrong("the server is that of no configured cluster")),
+            (None, Some(url)) => {
+                let name = clusters.by_server(url).map(str::to_owned);
+                name.map(Some).ok_or_else(|| wrong("the server is that of no configured cluster"))
+            }
             (Some(_), None) => Err(wrong("no such cluster")),
             (Some(_), Some(_)) => Err(wrong("it names a cluster and a server")),
         }

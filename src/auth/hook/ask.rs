@@ -2,25 +2,21 @@
 //!
 //! What it must never know: what is asked, and what an answer means.
 
-use std::fs;
 use std::net::Ipv4Addr;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode, Uri};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::RootCertStore;
+use rustls::pki_types::ServerName;
 use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::exec::{Conversation, Dial, OpenLimits, Via};
 use crate::proto::ending::{Ending, Kind};
-use crate::tls::Tls;
+use crate::tls::{Tls, of_this_machine};
 
 /// The longest answer: a target, a token and some hundred groups.
 const ANSWER_MAX: usize = 64 * 1024;
@@ -32,7 +28,6 @@ pub(super) struct Way {
     /// Whom its certificate must be for, and by whom.
     name: ServerName<'static>,
     trust: Tls,
-    tls: Arc<ClientConfig>,
     /// For everything, from the name's lookup to the answer's last byte.
     time: Duration,
 }
@@ -46,24 +41,18 @@ impl Way {
     pub(super) fn new(url: &Uri, config: &Config) -> Result<Self, String> {
         let wrong = |error: &dyn std::fmt::Display| format!("--authorize-url {url}: {error}");
         let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
-        let (name, roots) = if url.scheme_str() == Some("https") {
+        let (name, trust) = if url.scheme_str() == Some("https") {
             let name = ServerName::try_from(host.to_owned()).map_err(|error| wrong(&error))?;
-            let roots = match &config.authorize_ca {
-                Some(path) => authorities(path)?,
-                None => of_the_system()?,
-            };
-            (name, roots)
+            (name, trust(config)?)
         } else {
             // Nobody is verified, and the name may be one that no certificate has.
-            (ServerName::from(Ipv4Addr::LOCALHOST), RootCertStore::empty())
+            (ServerName::from(Ipv4Addr::LOCALHOST), Tls::roots(RootCertStore::empty()))
         };
-        let trust = Tls::roots(roots);
         let authority = url.authority().map_or("", |authority| authority.as_str());
         Ok(Self {
             url: url.clone(),
             authority: HeaderValue::from_str(authority).map_err(|error| wrong(&error))?,
             name,
-            tls: trust.config(None).map_err(|ending| wrong(&ending.message))?,
             trust,
             time: config.authorize_timeout,
         })
@@ -87,22 +76,19 @@ impl Way {
         *request.uri_mut() = path.map_or_else(Uri::default, Uri::from);
         headers.clone_into(request.headers_mut());
         request.headers_mut().insert(HOST, self.authority.clone());
+        // All of it has one limit, which comes before any that its steps have.
+        let later = self.time * 2;
         let dial = Dial {
             peer: "the authorizer",
             server: &self.url,
             via: &Via::default(),
             name: &self.name,
-            tls: &self.tls,
+            tls: &self.trust.config(None)?,
             trust: &self.trust,
-            limit: self.time,
+            limit: later,
         };
-        // All of it has one limit, so none of its steps needs one.
-        let limits = OpenLimits {
-            connect: self.time,
-            response: self.time,
-            error: self.time,
-            error_max: ANSWER_MAX,
-        };
+        let limits =
+            OpenLimits { connect: later, response: later, error: later, error_max: ANSWER_MAX };
         read(Conversation::begin(dial, request, limits).await?).await
     }
 }
@@ -132,28 +118,19 @@ async fn read(answer: Conversation) -> Result<Vec<u8>, Ending> {
     Ok(json)
 }
 
-/// The authorities in a file, and no others.
-fn authorities(path: &Path) -> Result<RootCertStore, String> {
-    let wrong = |error: &dyn std::fmt::Display| {
-        format!("--authorize-ca {}: {error}; give a file with certificates in PEM", path.display())
-    };
-    let pem = fs::read(path).map_err(|error| wrong(&error))?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|error| wrong(&error))?;
-        roots.add(certificate).map_err(|error| wrong(&error))?;
+/// Whose word counts for the authorizer's certificate.
+fn trust(config: &Config) -> Result<Tls, String> {
+    if let Some(path) = &config.authorize_ca {
+        return Tls::file(path.clone()).map_err(|why| {
+            let path = path.display();
+            format!("--authorize-ca {path} {why}; give a file with certificates in PEM")
+        });
     }
-    if roots.is_empty() { Err(wrong(&"no certificate")) } else { Ok(roots) }
-}
-
-/// The authorities that this machine trusts.
-fn of_the_system() -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let roots = of_this_machine();
     if roots.is_empty() {
         return Err("--authorize-url: this machine trusts no certificate authority; name the \
                     authorizer's own with --authorize-ca FILE"
             .to_owned());
     }
-    Ok(roots)
+    Ok(Tls::roots(roots))
 }
