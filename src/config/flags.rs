@@ -68,7 +68,12 @@ const GROUPS: &[(&str, &[Flag])] = &[
         "Who may",
         &[
             flag("auth", "MODES", "passthrough", "passthrough, own, headers or hook; and ticket"),
-            flag("token-cookie", "NAME", "", "passthrough: this cookie may hold the token"),
+            flag(
+                "token-cookie",
+                "NAME",
+                "",
+                "passthrough: a token may be in this cookie; two must agree",
+            ),
             flag("token-query", "NAME", "", "passthrough: so may this parameter, which others log"),
             flag(
                 "headers-preset",
