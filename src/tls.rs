@@ -36,6 +36,8 @@ struct Known {
     plain: Option<Arc<ClientConfig>>,
     /// The one that shows a certificate of ours.
     own: Option<(Arc<Certificate>, Arc<ClientConfig>)>,
+    /// The one for a proxy.
+    proxy: Option<Arc<ClientConfig>>,
 }
 
 struct FromFile {
@@ -122,6 +124,19 @@ impl Tls {
             Ending::new(Kind::ClusterProtocol, message)
         })
     }
+
+    /// The configuration for a proxy on the way, which is shown no certificate of ours. Its own may
+    /// be by an authority of the cluster's or of this machine.
+    pub(crate) fn for_proxy(&self) -> Result<Arc<ClientConfig>, Ending> {
+        let config = match self.0.as_ref() {
+            Trust::Fixed(config) => Ok(Arc::clone(config)),
+            Trust::Known(known) => locked(known).for_proxy(),
+            Trust::File(_, file) => locked(file).known.for_proxy(),
+        };
+        config.map_err(|error| {
+            Ending::new(Kind::Internal, format!("no TLS towards the proxy: {error}"))
+        })
+    }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -130,7 +145,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Known {
     fn new(roots: Option<RootCertStore>) -> Self {
-        Self { roots: roots.map(Arc::new), plain: None, own: None }
+        Self { roots: roots.map(Arc::new), plain: None, own: None, proxy: None }
     }
 
     fn config(
@@ -152,6 +167,20 @@ impl Known {
             None => self.plain = Some(Arc::clone(&config)),
             Some(it) => self.own = Some((Arc::clone(it), Arc::clone(&config))),
         }
+        Ok(config)
+    }
+
+    fn for_proxy(&mut self) -> Result<Arc<ClientConfig>, rustls::Error> {
+        if let Some(kept) = &self.proxy {
+            return Ok(Arc::clone(kept));
+        }
+        let roots = self.roots.as_ref().map(|ours| {
+            let mut roots = of_this_machine();
+            roots.extend(ours.roots.iter().cloned());
+            roots
+        });
+        let config = Arc::new(Self::new(roots).build(None)?);
+        self.proxy = Some(Arc::clone(&config));
         Ok(config)
     }
 

@@ -23,6 +23,7 @@ use podwire::listener::Listener;
 use podwire::server::serve;
 use podwire::sources::Sources;
 use podwire::{Clusters, Own};
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -40,7 +41,10 @@ fn config(flags: &[&str]) -> Config {
 
 /// Starts the server in this test's own runtime.
 async fn start(cluster: &FakeCluster, tls: Option<TlsAcceptor>) -> SocketAddr {
-    let text = cluster.kubeconfig();
+    start_with(&cluster.kubeconfig(), tls).await
+}
+
+async fn start_with(text: &str, tls: Option<TlsAcceptor>) -> SocketAddr {
     let clusters = Clusters::parse(text.as_bytes(), Path::new("."), None, &[], Own::Included);
     // A clock that jumps is faster than any pong.
     let config = config(&["--dead-after", "1h"]);
@@ -173,6 +177,30 @@ async fn a_cluster_that_says_nothing_is_given_up() {
     let address = start(&cluster, None).await;
     let (answer, _, _) = answer_within(9..12, address, "", cluster.until_connections(1)).await;
     answer.assert_refusal(504, "cluster_timeout", "S11 no handshake");
+}
+
+/// S11: a server whose queue is full, and which drops what asks for a connection.
+#[tokio::test]
+async fn a_cluster_that_drops_every_syn_is_given_up() {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(0).unwrap();
+    let full = socket.local_addr().unwrap().as_socket().unwrap();
+    let mut queued = Vec::new();
+    let brief = Duration::from_millis(200);
+    while let Ok(tcp) = tokio::time::timeout(brief, TcpStream::connect(full)).await {
+        queued.push(tcp.unwrap());
+    }
+    let cluster = common::cluster(Behaviour::default()).await;
+    let kubeconfig = cluster.kubeconfig().replace(&cluster.addr().to_string(), &full.to_string());
+    let address = start_with(&kubeconfig, None).await;
+    // As the kernel writes it: the port in hexadecimal, and 02 for a SYN that was sent.
+    let entry = format!(":{:04X} 02 ", full.port());
+    let asked = common::eventually("a SYN", || {
+        std::fs::read_to_string("/proc/net/tcp").unwrap().contains(&entry)
+    });
+    let (answer, _, _) = answer_within(9..12, address, "", asked).await;
+    answer.assert_refusal(504, "cluster_timeout", "S11 SYN dropped");
 }
 
 /// The same to a page, which is told inside a WebSocket.

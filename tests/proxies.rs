@@ -10,14 +10,21 @@ mod common;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use common::{cluster, within};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use common::{Relay, Start, cluster, contains, folder, pipes, within};
 use fake_cluster::{Behaviour, FakeCluster};
 use podwire::{Clusters, Connector, Ending, Identity, Kind, OpenLimits, Own, Target, Via};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
 
 /// A login with everything in it that a URL cannot have as it is.
 const LOGIN: &str = "some%40one:p%40ss%3Aw%2Frd%25";
@@ -206,4 +213,139 @@ async fn a_proxy_hears_where_to_and_its_login() {
     assert_eq!(heard.recv().await.unwrap(), login);
     let [high, low] = place.port().to_be_bytes();
     assert_eq!(heard.recv().await.unwrap(), [5, 1, 0, 1, 127, 0, 0, 1, high, low]);
+}
+
+/// A proxy that leads to this place whatever it is asked for, as if it alone could look names up.
+/// What it is asked comes over the channel.
+async fn honest(place: SocketAddr) -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (hears, heard) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            tokio::spawn(extend(tcp, place, hears.clone()));
+        }
+    });
+    (address, heard)
+}
+
+async fn extend(
+    mut io: impl AsyncRead + AsyncWrite + Unpin,
+    place: SocketAddr,
+    hears: mpsc::UnboundedSender<String>,
+) {
+    let mut head = Vec::new();
+    while !contains(&head, b"\r\n\r\n") {
+        if !io.read_buf(&mut head).await.is_ok_and(|count| count > 0) {
+            return;
+        }
+    }
+    let _ = hears.send(String::from_utf8(head).unwrap());
+    let mut cluster = TcpStream::connect(place).await.unwrap();
+    io.write_all(b"HTTP/1.0 200 Connection established\r\nX: y\r\n\r\n").await.unwrap();
+    // Either side may end it as it likes.
+    let _ = copy_bidirectional(&mut io, &mut cluster).await;
+}
+
+/// A name that the cluster's certificate has and that nobody here can look up.
+const NAME: &str = "kubernetes.default.svc";
+
+#[tokio::test]
+async fn the_environment_names_a_proxy_and_who_needs_none() {
+    let cluster = cluster(Behaviour::default()).await;
+    let (proxy, mut heard) = honest(cluster.addr()).await;
+    let place = format!("{NAME}:{}", cluster.addr().port());
+    let kubeconfig = cluster.kubeconfig().replace(&cluster.addr().to_string(), &place);
+    let relay = async |environment: &[(&'static str, String)]| {
+        let (kubeconfig, environment) = (Some(kubeconfig.clone()), environment.to_vec());
+        Relay::with(&cluster, Start { kubeconfig, environment, ..Start::default() }).await
+    };
+    let https_proxy = ("HTTPS_PROXY", format!("http://{LOGIN}@{proxy}"));
+
+    let through = relay(&[https_proxy.clone(), ("NO_PROXY", "example.org".to_owned())]).await;
+    let mut page = through.v1(&pipes("echo hello; exit 3")).await;
+    page.assert_exit("exit", Some(3), 1000, "through a proxy").await;
+    assert_eq!(page.text(), "hello\n");
+    let asked = heard.recv().await.unwrap();
+    assert!(asked.starts_with(&format!("CONNECT {place} HTTP/1.1\r\n")), "{asked}");
+    let log = through.log();
+    assert!(!log.contains(PASSWORD) && !log.contains(LOGIN), "{log}");
+
+    let direct = relay(&[https_proxy, ("no_proxy", "10.0.0.0/8,.svc".to_owned())]).await;
+    while heard.try_recv().is_ok() {}
+    let mut page = direct.v1(&pipes("true")).await;
+    page.assert_exit("cluster_unreachable", None, 4502, "S17 without a proxy").await;
+    let message = page.messages[0]["message"].as_str().unwrap();
+    assert!(message.contains(NAME) && !message.contains("proxy"), "{message}");
+    assert!(heard.try_recv().is_err(), "a proxy was asked that should not be");
+}
+
+/// A proxy that is reached by TLS has a certificate of this machine's authorities, not of the
+/// cluster's, and asks for ours in vain; the cluster behind it is shown it.
+#[tokio::test]
+async fn a_certificate_is_shown_to_the_cluster_and_not_to_a_proxy() {
+    let cluster = cluster(Behaviour::default()).await;
+    let (proxy, certificate, mut shown) = tls_proxy(cluster.addr()).await;
+    let file = folder().join("authorities.pem");
+    std::fs::write(&file, certificate).unwrap();
+    let identity = cluster.client_identity();
+    let user = serde_json::json!({
+        "client-certificate-data": STANDARD.encode(&identity.certificate_pem),
+        "client-key-data": STANDARD.encode(&identity.key_pem),
+    });
+    let mut kubeconfig: serde_json::Value = serde_json::from_str(&cluster.kubeconfig()).unwrap();
+    for named in kubeconfig["users"].as_array_mut().unwrap() {
+        named["user"] = user.clone();
+    }
+    for named in kubeconfig["clusters"].as_array_mut().unwrap() {
+        named["cluster"]["proxy-url"] = format!("https://localhost:{}", proxy.port()).into();
+    }
+    let kubeconfig = Some(kubeconfig.to_string());
+    let trusting = vec![("SSL_CERT_FILE", file.to_str().unwrap().to_owned())];
+    let start = Start { kubeconfig: kubeconfig.clone(), environment: trusting, ..Start::default() };
+    let relay = Relay::with(&cluster, start).await;
+    let mut page = relay.v1(&pipes("echo hello")).await;
+    page.assert_exit("exit", Some(0), 1000, "through a proxy with TLS").await;
+    assert!(!shown.recv().await.unwrap(), "a certificate was shown to the proxy");
+
+    // Without that authority, nothing is said to the proxy.
+    let relay = Relay::with(&cluster, Start { kubeconfig, ..Start::default() }).await;
+    let mut page = relay.v1(&pipes("true")).await;
+    page.assert_exit("cluster_unreachable", None, 4502, "S12 a proxy's").await;
+    let message = page.messages[0]["message"].as_str().unwrap();
+    assert!(message.starts_with("cannot reach the proxy at localhost:"), "{message}");
+    assert!(message.contains("tls: the certificate is by an unknown authority"), "{message}");
+}
+
+/// Its address, its certificate, and whether it was shown one, for each connection.
+async fn tls_proxy(place: SocketAddr) -> (SocketAddr, String, mpsc::UnboundedReceiver<bool>) {
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let own = rcgen::generate_simple_self_signed(names).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(own.cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let verifier = verifier.allow_unauthenticated().build().unwrap();
+    let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![own.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sees, seen) = mpsc::unbounded_channel();
+    let (hears, _) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            // A peer that does not trust us ends the handshake.
+            let Ok(tls) = acceptor.accept(tcp).await else { continue };
+            let _ = sees.send(tls.get_ref().1.peer_certificates().is_some());
+            tokio::spawn(extend(tls, place, hears.clone()));
+        }
+    });
+    (address, own.cert.pem(), seen)
 }

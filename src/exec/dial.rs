@@ -90,7 +90,7 @@ impl Dial<'_> {
         let wire = if proxy.scheme == Scheme::Https {
             let name = ServerName::try_from(proxy.host.clone())
                 .map_err(|_| unreachable(proxy, &"no certificate can be for such a name"))?;
-            let connector = TlsConnector::from(self.trust.config(None)?);
+            let connector = TlsConnector::from(self.trust.for_proxy()?);
             match timeout_at(deadline, connector.connect(name, tcp)).await {
                 Err(_) => return Err(late(proxy, ACCEPT)),
                 Ok(Err(error)) => return Err(unreachable(proxy, &tls_reason(&error))),

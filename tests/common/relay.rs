@@ -19,12 +19,15 @@ pub struct Start {
     pub listen: String,
     pub flags: Vec<String>,
     pub kubeconfig: Option<String>,
+    /// All of its environment.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl Default for Start {
     fn default() -> Self {
         let listen = "127.0.0.1:0".to_owned();
-        Self { auth: "own", listen, flags: Vec::new(), kubeconfig: None }
+        let (flags, environment) = (Vec::new(), Vec::new());
+        Self { auth: "own", listen, flags, kubeconfig: None, environment }
     }
 }
 
@@ -78,6 +81,7 @@ impl Relay {
             .args(usual)
             .args(&start.flags)
             .env_clear()
+            .envs(start.environment)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
