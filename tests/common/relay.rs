@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use fake_cluster::FakeCluster;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
@@ -57,6 +57,8 @@ pub struct Relay {
     /// What stands behind `ready`.
     pub url: String,
     log: watch::Receiver<String>,
+    /// What it has written to stdout since then.
+    pub stdout: watch::Receiver<String>,
 }
 
 impl Relay {
@@ -70,13 +72,14 @@ impl Relay {
         let text = start.kubeconfig.unwrap_or_else(|| cluster.kubeconfig());
         std::fs::write(&kubeconfig, text).unwrap();
         // Many relays run at once, and the port of operators is one; tests open faster than users.
-        let usual = ["--admin-listen=off", "--session-rate=100000"].into_iter().filter(|usual| {
+        let usual = ["--admin-listen=off", "--session-rate=100000", "--log-level=debug"];
+        let usual = usual.into_iter().filter(|usual| {
             let name = usual.split('=').next().unwrap();
             !start.flags.iter().any(|flag| flag.split('=').next() == Some(name))
         });
         let mut child = Command::new(env!("CARGO_BIN_EXE_podwire"))
             .args(["serve", "--auth", start.auth, "--listen", &start.listen])
-            .args(["--log-level", "debug", "--kubeconfig"])
+            .arg("--kubeconfig")
             .arg(&kubeconfig)
             .args(usual)
             .args(&start.flags)
@@ -94,7 +97,7 @@ impl Relay {
         within("the line that says ready", stdout.read_line(&mut line)).await.unwrap();
         let url = line.trim_end().strip_prefix("ready ").map(str::to_owned);
         let url = url.unwrap_or_else(|| panic!("{line:?} and {:?}", *log.borrow()));
-        Self { child, folder, url, log }
+        Self { child, folder, url, log, stdout: collect(stdout) }
     }
 
     /// Where it listens, if that is TCP.
@@ -105,9 +108,13 @@ impl Relay {
 
     /// Where operators connect, if it was started with `--admin-listen 127.0.0.1:0` or the like.
     pub async fn admin(&self) -> SocketAddr {
-        let line = self.until_logged(" start version=", 1).await;
-        let field = line.split_whitespace().find_map(|field| field.strip_prefix("admin="));
-        field.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("{line}"))
+        // Of the first line, in either format.
+        self.until_logged("version", 1).await;
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains("version")).unwrap();
+        let after = ["admin=", "\"admin\":\""].iter().find_map(|it| line.split(it).nth(1));
+        let address = after.and_then(|it| it.split([' ', '"']).next()?.parse().ok());
+        address.unwrap_or_else(|| panic!("{line}"))
     }
 
     pub fn pid(&self) -> u32 {
@@ -200,10 +207,10 @@ pub fn folder() -> PathBuf {
     folder
 }
 
-fn collect(stderr: BufReader<tokio::process::ChildStderr>) -> watch::Receiver<String> {
+fn collect(output: impl AsyncBufRead + Send + Unpin + 'static) -> watch::Receiver<String> {
     let (sender, receiver) = watch::channel(String::new());
     tokio::spawn(async move {
-        let mut lines = stderr.lines();
+        let mut lines = output.lines();
         while let Ok(Some(line)) = lines.next_line().await {
             sender.send_modify(|log| {
                 log.push_str(&line);
