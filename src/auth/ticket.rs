@@ -245,3 +245,110 @@ fn size(asked: &Asked<'_>) -> usize {
     let headers = asked.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
     asked.uri.path().len() + asked.uri.query().map_or(0, str::len) + headers.sum::<usize>()
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    fn wanted() -> Wanted {
+        Wanted::new(Target::new("demo", "shell"))
+    }
+
+    /// A ticket with a secret of its own, and its text.
+    fn ticket(number: usize, owner: Option<u64>, kept: usize) -> (Ticket, String) {
+        let mut secret = [0; SECRET];
+        secret[..8].copy_from_slice(&number.to_be_bytes());
+        let ticket = Ticket {
+            secret,
+            until: Instant::now() + LIFE,
+            owner,
+            origin: None,
+            asked: bound(&wanted()),
+            wanted: wanted(),
+            granted: Granted::default(),
+            kept,
+        };
+        (ticket, URL_SAFE_NO_PAD.encode(secret))
+    }
+
+    fn redeem(tickets: &Tickets, text: &str) -> Result<Granted, Ending> {
+        tickets.redeem(text, &HeaderMap::new(), &mut Ok(wanted()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ticket_is_good_for_thirty_seconds_and_once() {
+        let tickets = Tickets::new();
+        for (id, after, is_good) in
+            [("U19 in time", LIFE - Duration::from_millis(1), true), ("U19 expired", LIFE, false)]
+        {
+            let (ticket, text) = ticket(7, None, 0);
+            tickets.keep(ticket).unwrap();
+            advance(after).await;
+            assert_eq!(redeem(&tickets, &text).is_ok(), is_good, "{id}");
+            let again = redeem(&tickets, &text).err().map(|why| why.message);
+            assert_eq!(again, Some(not_valid().message), "U19 reused, {id}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_ticket_is_refused_whatever_its_length() {
+        let tickets = Tickets::new();
+        let (ticket, text) = ticket(0, None, 0);
+        tickets.keep(ticket).unwrap();
+        for (id, wrong) in [
+            ("U19 empty", String::new()),
+            ("U19 short", text[..42].to_owned()),
+            ("U19 padded", format!("{text}=")),
+            ("U19 long", format!("{text}A")),
+            ("U19 odd", "!".repeat(43)),
+            ("U19 1 MiB", "A".repeat(1 << 20)),
+        ] {
+            assert!(redeem(&tickets, &wrong).is_err(), "{id}");
+        }
+        assert!(tickets.swept().is_empty(), "one with the same hash is used up");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_so_many_are_outstanding() {
+        let tickets = Tickets::new();
+        let keep = |number, owner, kept| tickets.keep(ticket(number, owner, kept).0);
+        for number in 0..TICKETS_OF_ONE_MAX {
+            keep(number, Some(1), 1).unwrap();
+        }
+        let over = keep(TICKETS_OF_ONE_MAX, Some(1), 1).unwrap_err();
+        assert!(over.kind == Kind::Limit && over.message.contains("one user"), "{over:?}");
+        for number in TICKETS_OF_ONE_MAX..TICKETS_MAX {
+            keep(number, None, 1).unwrap();
+        }
+        assert_eq!(keep(TICKETS_MAX, None, 1).unwrap_err().kind, Kind::Limit);
+        // Those that are not used make room by themselves.
+        advance(LIFE).await;
+        for number in 0..4 {
+            keep(number, None, KEPT_MAX / 4).unwrap();
+        }
+        assert_eq!(keep(4, None, 1).unwrap_err().kind, Kind::Limit, "bytes");
+    }
+
+    #[test]
+    fn a_ticket_is_bound_to_all_that_is_asked_for_but_a_windows_size() {
+        let with = |change: &dyn Fn(&mut Wanted)| {
+            let mut wanted = wanted();
+            change(&mut wanted);
+            bound(&wanted)
+        };
+        let same = with(&|_| {});
+        assert!(same == with(&|it| it.target.session = "another".to_owned()));
+        assert!(same == with(&|it| it.target.size = None));
+        assert!(same != with(&|it| it.cluster = Some("c".to_owned())));
+        assert!(same != with(&|it| it.shell = Some("sh".to_owned())));
+        assert!(same != with(&|it| it.target.namespace = "n".to_owned()));
+        assert!(same != with(&|it| it.target.pod = "p".to_owned()));
+        assert!(same != with(&|it| it.target.container = Some("c".to_owned())));
+        assert!(same != with(&|it| it.target.command.push("c".to_owned())));
+        assert!(same != with(&|it| it.target.verb = crate::target::Verb::Attach));
+        assert!(same != with(&|it| it.target.tty = false));
+        assert!(same != with(&|it| it.target.stdin = false));
+    }
+}
