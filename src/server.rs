@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 
-use crate::accept::{Body, Refusal, accept};
+use crate::accept::{Body, Refusal, Upgrade, accept};
 use crate::admin::{self, Admin};
 use crate::attend::{Caller, Shared, Wish, session};
 use crate::auth::{self, Asked, Gate, forwarded};
@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::origin;
 use crate::proto::ending::{Ending, Kind};
 use crate::registry::{Capacity, Registry};
+use crate::relay::refuse;
 use crate::route::{self, Form};
 use crate::shell;
 use crate::socket;
@@ -225,7 +226,14 @@ async fn respond(
     let mut wanted = found.wanted;
     let (method, headers) = (request.method(), request.headers());
     let asked = Asked { config, sources, method, headers, uri: &uri, remote };
-    let granted = shared.gate.grant(&asked, &mut wanted).await?;
+    let is_page = origin::is_browser(request.headers());
+    let granted = match shared.gate.grant(&asked, &mut wanted).await {
+        Err(denied) if denied.in_band && is_page => {
+            tell(shared, upgrade, denied.ending);
+            return Ok(response);
+        }
+        granted => granted?,
+    };
     let mut wanted = wanted?;
     wanted.check()?;
     wanted.target.trace = Trace::of(request.headers());
@@ -239,7 +247,6 @@ async fn respond(
     let remote = forwarded::remote(config, request.headers(), remote).into();
     let target = wanted.target;
     let wish = Box::new(Wish { connector, cluster, target, candidates, granted, remote });
-    let is_page = origin::is_browser(request.headers());
     let (answer, answered) = oneshot::channel();
     tokio::spawn(session(Arc::clone(shared), wish, Caller { upgrade, is_page, answer }));
     // What became of a session is counted and logged by its task.
@@ -248,4 +255,15 @@ async fn respond(
         Ok(Err(ending)) => Refusal::from(ending).into_response(),
         Err(_) => Refusal::from(Ending::new(Kind::Internal, "the session failed")).into_response(),
     })
+}
+
+/// Tells a page why it has no session, inside its WebSocket: it cannot read a failed handshake.
+fn tell(shared: &Arc<Shared>, upgrade: Upgrade, ending: Ending) {
+    shared.metrics.rejected(ending.kind, None);
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        if let Ok(browser) = upgrade.browser().await {
+            refuse(browser, ending, Arc::clone(&shared.limits)).await;
+        }
+    });
 }

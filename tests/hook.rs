@@ -35,7 +35,8 @@ async fn the_authorizer_is_asked_with_what_the_caller_sent() {
          Proxy-Authorization: {SECRET}\r\nIf-None-Match: x\r\nRange: bytes=0-1\r\nExpect: y\r\n\
          X-Original-URI: /forged\r\nX-Original-Method: POST\r\nX-Podwire-Session: forged\r\n\
          X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-User: root\r\nForwarded: for=1.2.3.4\r\n\
-         X-Real-IP: 1.2.3.4\r\nSec-WebSocket-Protocol: podwire.v1\r\nKeep-Alive: 5\r\n"
+         X-Real-IP: 1.2.3.4\r\nRemote-User: root\r\nX-Auth-Request-User: root\r\n\
+         X-Remote-User: root\r\nSec-WebSocket-Protocol: podwire.v1\r\nKeep-Alive: 5\r\n"
     );
     let request = upgrade(&target, &headers)
         .replace("Connection: Upgrade", "Connection: Upgrade, X-Hop, x-original-uri");
@@ -309,9 +310,29 @@ async fn what_neither_says_is_missing() {
         answer.assert_refusal(400, "bad_request", target);
         assert!(answer.json()["message"].as_str().unwrap().contains(words), "{answer:?}");
     }
-    // A page is told inside its WebSocket what the cluster says, and by HTTP what it asked wrongly.
     authorizer.refuse(401);
     relay.ask("/exec", "").await.assert_refusal(401, "unauthorized", "nothing without a login");
+}
+
+/// A page cannot read a failed handshake, so it hears inside its WebSocket what the authorizer says;
+/// what it does wrong itself it hears as everybody does.
+#[tokio::test]
+async fn a_page_is_told_what_the_authorizer_says() {
+    let (cluster, authorizer, relay) = all(&["--authorize-timeout=1s"]).await;
+    let target = short(&["true"], "");
+    for (status, kind, code) in
+        [(401, "unauthorized", 4401), (403, "forbidden", 4403), (500, "cluster_protocol", 4502)]
+    {
+        authorizer.refuse(status);
+        relay.v1(&target).await.assert_exit(kind, None, code, "a page").await;
+    }
+    authorizer.hang(b"");
+    relay.v1(&target).await.assert_exit("cluster_timeout", None, 4504, "a page").await;
+    relay.until_logged("the authorizer is of no help", 2).await;
+    authorizer.allow(json!({"token": cluster.token("admin")}));
+    let page = "Origin: http://localhost\r\n";
+    relay.ask("/exec?namespace=..", page).await.assert_refusal(400, "bad_request", "names");
+    assert!(cluster.requests().is_empty());
 }
 
 /// A session that may be watched: nothing that is typed reaches it, and all else works.

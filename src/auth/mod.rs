@@ -80,9 +80,6 @@ pub(crate) struct Granted {
 /// What somebody else decided about a session: only ever less than the flags allow.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Terms {
-    /// Nothing that is typed reaches the process.
-    #[expect(dead_code, reason = "for the modes that follow")]
-    pub(crate) read_only: bool,
     pub(crate) max_session: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,
 }
@@ -102,6 +99,26 @@ impl Terms {
             idle_timeout: shorter(limits.idle_timeout, self.idle_timeout),
             ..Limits::clone(limits)
         })
+    }
+}
+
+/// Why a request may do nothing.
+#[derive(Debug)]
+pub(crate) struct Denied {
+    pub(crate) ending: Ending,
+    /// Whether it is somebody else's word about a caller who may ask, so that a page is told.
+    pub(crate) in_band: bool,
+}
+
+impl From<Ending> for Denied {
+    fn from(ending: Ending) -> Self {
+        Self { ending, in_band: false }
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        denied.ending.into()
     }
 }
 
@@ -128,13 +145,13 @@ impl Gate {
         &self,
         asked: &Asked<'_>,
         wanted: &mut Result<Wanted, Ending>,
-    ) -> Result<Granted, Ending> {
+    ) -> Result<Granted, Denied> {
         if let Some(tickets) = &self.tickets
             && let Some(ticket) = ticket::brought(asked)?
         {
             passthrough::not_alone(asked.headers)?;
             asked.any_origin()?;
-            return tickets.redeem(&ticket, asked.headers, wanted);
+            return Ok(tickets.redeem(&ticket, asked.headers, wanted)?);
         }
         self.decide(asked, wanted).await
     }
@@ -166,16 +183,16 @@ impl Gate {
         &self,
         asked: &Asked<'_>,
         wanted: &mut Result<Wanted, Ending>,
-    ) -> Result<Granted, Ending> {
+    ) -> Result<Granted, Denied> {
         let granted = match asked.config.auth {
             Auth::Hook => match &self.hook {
-                Some(hook) => hook.grant(asked, wanted).await,
-                None => Err(Ending::new(Kind::Internal, "there is nobody to be asked")),
+                Some(hook) => hook.grant(asked, wanted).await?,
+                None => Err(Ending::new(Kind::Internal, "there is nobody to be asked"))?,
             },
-            Auth::Headers => headers::granted(asked),
-            Auth::Own => own(asked),
-            Auth::Passthrough => passthrough::granted(asked),
-        }?;
+            Auth::Headers => headers::granted(asked)?,
+            Auth::Own => own(asked)?,
+            Auth::Passthrough => passthrough::granted(asked)?,
+        };
         if passthrough::is_in_address(asked) {
             // Whoever put it there should know that others have logged it.
             let remote = forwarded::remote(asked.config, asked.headers, asked.remote);

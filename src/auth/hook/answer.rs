@@ -89,7 +89,6 @@ impl Answer {
             text.as_deref().map(duration).transpose().map_err(|why| wrong(&why))
         };
         let terms = Terms {
-            read_only: self.read_only,
             max_session: time(&self.max_session)?,
             idle_timeout: time(&self.idle_timeout)?,
         };

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use self::answer::Answer;
 use self::ask::Way;
-use super::{Asked, Granted, forwarded, passthrough};
+use super::{Asked, Denied, Granted, forwarded, passthrough};
 use crate::config::Config;
 use crate::proto::ending::{Ending, Kind};
 use crate::route::Wanted;
@@ -66,10 +66,24 @@ impl Hook {
         &self,
         asked: &Asked<'_>,
         wanted: &mut Result<Wanted, Ending>,
-    ) -> Result<Granted, Ending> {
+    ) -> Result<Granted, Denied> {
         passthrough::not_alone(asked.headers)?;
         // Whatever the authorizer goes by, a browser may have sent it for a foreign page.
         asked.same_origin()?;
+        self.decided(asked, wanted).await.map_err(|ending| {
+            let (kind, message) = (ending.kind.facts().name, ending.message.as_ref());
+            if !matches!(ending.kind, Kind::Unauthorized | Kind::Forbidden) {
+                log::warn!(kind, message; "the authorizer is of no help");
+            }
+            Denied { ending, in_band: true }
+        })
+    }
+
+    async fn decided(
+        &self,
+        asked: &Asked<'_>,
+        wanted: &mut Result<Wanted, Ending>,
+    ) -> Result<Granted, Ending> {
         let Ok(_permit) = self.asking.try_acquire() else {
             let message = "too many callers wait for the authorizer; try again later";
             return Err(Ending::new(Kind::Limit, message));
@@ -156,7 +170,8 @@ fn question(asked: &Asked<'_>, session: &str) -> HeaderMap {
 }
 
 /// What a caller can say of itself, and only a trusted proxy of others.
-const SAID_BY_A_PROXY: [&str; 3] = ["forwarded", "x-forwarded-", "x-real-ip"];
+const SAID_BY_A_PROXY: [&str; 6] =
+    ["forwarded", "x-forwarded-", "x-real-ip", "x-auth-request-", "remote-", "x-remote-"];
 
 /// Whether a header concerns this hop only (RFC 9110 section 7.6.1), asks for another form of the
 /// answer, or is one that we say ourselves.
