@@ -61,7 +61,7 @@ impl fmt::Display for Tls {
         };
         match roots {
             Some(roots) => f.write_str(&crate::check::authorities(&roots)),
-            None => f.write_str("whoever answers (insecure-skip-tls-verify)"),
+            None => f.write_str("nobody (insecure-skip-tls-verify)"),
         }
     }
 }

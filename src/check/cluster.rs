@@ -11,6 +11,7 @@ use super::reach::milliseconds;
 use super::report::Trouble;
 use super::trip::{self, Trip};
 use super::{Printed, Subject, TOKEN, reasons};
+use crate::clusters::Clusters;
 use crate::credential::Identity;
 use crate::exec::{Access, Shows};
 use crate::proto::channel::Subprotocol;
@@ -30,30 +31,30 @@ struct Known {
 pub(super) async fn config(
     report: &mut Printed,
     subject: &Subject<'_>,
-    source: &str,
+    clusters: &Clusters,
 ) -> Result<Shows, Ending> {
     let connector = &subject.connector;
     let shows = connector.shows(&subject.identity).await;
-    report.ok("config", source);
+    report.ok("config", clusters.source());
     report.note(&format!("cluster {} at {}", connector.name(), connector.address()));
-    let is_variable = matches!(subject.identity, Identity::Token(_));
     let whose = match &shows {
-        Ok(_) if is_variable => format!("the token in ${TOKEN}"),
+        Ok(_) if matches!(subject.identity, Identity::Token(_)) => format!("the token in ${TOKEN}"),
         Ok(shows) => {
-            let token = shows.token.then(|| "a token".to_owned());
+            let from = connector.source().map(|it| format!(" from {it}")).unwrap_or_default();
+            let token = shows.token.then(|| format!("a token{from}"));
             let certificate = shows.certificate.as_ref().map(|der| {
                 let of = Certificate::read(der).map(|it| format!(" of {}", it.subject));
                 format!("a client certificate{}", of.unwrap_or_default())
             });
             let all: Vec<String> = token.into_iter().chain(certificate).collect();
-            match all.as_slice() {
-                [] => "none, which is system:anonymous".to_owned(),
-                all => format!("{}, of the user in there", all.join(" and ")),
-            }
+            if all.is_empty() { "none: you are nobody".to_owned() } else { all.join(" and ") }
         }
         Err(_) => "cannot be had, see token".to_owned(),
     };
     report.note(&format!("credential: {whose}"));
+    for warning in clusters.warnings() {
+        report.note(&format!("warning: {warning}"));
+    }
     shows
 }
 
@@ -184,7 +185,7 @@ fn subprotocol(report: &mut Printed, known: &Known, trip: Option<&Trip>) {
             return report.failed(step, &reasons::no_upgrade(why));
         }
         Err(_) => {
-            return report.skipped(&[step], "an exec that is let in, see below");
+            return report.skipped(&[step], "an exec that is not refused, see below");
         }
     };
     let first = opened.first().copied().unwrap_or(Subprotocol::V5);
@@ -303,8 +304,14 @@ fn round_trip(
     let is_right = ending.kind == Kind::Exit && ending.exit_code.is_none_or(|it| it == trip::CODE);
     let (Some((shell, begun)), Some(echo), true) = (&trip.heard.shell, trip.heard.echo, is_right)
     else {
-        let mut trouble = reasons::no_trip(ending, trip::CODE).fact(format!("tried in {place}"));
-        for why in &trip.unstarted {
+        let mut trouble =
+            reasons::no_trip(ending, trip::CODE, target).fact(format!("tried in {place}"));
+        // That a shell is not there is no news where the next one is tried.
+        let is_news = |why: &&Ending| {
+            !["executable file", "no such file"].iter().any(|it| why.message.contains(it))
+        };
+        let odd = trip.unstarted.iter().find(is_news);
+        if let Some(why) = odd.filter(|_| ending.kind != Kind::NoShell) {
             trouble = trouble.fact(format!("tried before that: {}", why.message));
         }
         return report.failed(step, &trouble);

@@ -14,17 +14,16 @@ mod trip;
 use std::io::{Stdout, stdout};
 use std::process::ExitCode;
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-
 pub(crate) use self::certificate::authorities;
 use self::report::{Report, Trouble};
 use crate::auth::Gate;
-use crate::config::{Auth, Config};
+use crate::clusters::{Choice, Clusters, Own};
+use crate::config::Config;
 use crate::credential::{Identity, Token};
 use crate::exec::Connector;
-use crate::logging;
-use crate::route::{self, Wanted};
-use crate::sources::Sources;
+use crate::route::Wanted;
+use crate::target::Target;
+use crate::{admin, listener, logging};
 
 /// The variable with a token to take instead of the kubeconfig's user.
 const TOKEN: &str = "PODWIRE_TOKEN";
@@ -35,7 +34,10 @@ const WRONG: u8 = 2;
 /// The namespace that is asked about when none is named, as kubectl has it.
 const NAMESPACE: &str = "default";
 
-/// A pod's name to read an address by, where no pod was named.
+/// The name of the one cluster that a pod knows, which is no context.
+const IN_CLUSTER: &str = "in-cluster";
+
+/// A pod's name that is one, where no pod was named.
 const NO_POD: &str = "none";
 
 /// The steps after the first, in order.
@@ -72,7 +74,7 @@ struct Subject<'a> {
 
 async fn check(config: &Config) -> u8 {
     let mut report = Report::new(stdout());
-    let (subject, source) = match prepare(config) {
+    let (subject, clusters) = match prepare(config) {
         Ok(prepared) => prepared,
         Err(message) => {
             report.failed("config", &Trouble::new(message));
@@ -82,7 +84,7 @@ async fn check(config: &Config) -> u8 {
             return WRONG;
         }
     };
-    let shows = cluster::config(&mut report, &subject, &source).await;
+    let shows = cluster::config(&mut report, &subject, &clusters).await;
     if let Err(step) = reach::go(&mut report, &subject).await {
         report.skipped(&TALK, step);
         report.end();
@@ -93,8 +95,10 @@ async fn check(config: &Config) -> u8 {
 }
 
 /// Everything that can be wrong before anything is dialled.
-fn prepare(config: &Config) -> Result<(Subject<'_>, String), String> {
+fn prepare(config: &Config) -> Result<(Subject<'_>, Clusters), String> {
+    admin::check(config)?;
     Gate::new(config)?;
+    listener::tls(config)?;
     let asked = &config.subject;
     let wanted = wanted(config)?;
     let identity = match std::env::var(TOKEN) {
@@ -109,20 +113,28 @@ fn prepare(config: &Config) -> Result<(Subject<'_>, String), String> {
             ));
         }
     };
-    // What is served is read as `podwire serve` does it, but for whose credential it is.
-    let auth = if matches!(identity, Identity::Own) { Auth::Own } else { Auth::Passthrough };
-    let mut served = Config { auth, ..config.clone() };
-    // Whoever checks may look at every cluster that the file has.
-    served.clusters.extend(asked.cluster.clone());
-    let clusters = Sources::read(&served)?.clusters.with_limits(config.open);
-    let connector = clusters.get(asked.cluster.as_deref());
-    let connector = connector.ok_or("no such cluster; see --cluster")?.clone();
+    // Whoever checks may look at every context that there is.
+    let mut others = config.clusters.clone();
+    others.extend(asked.cluster.clone().filter(|name| name != IN_CLUSTER));
+    let own = if matches!(identity, Identity::Own) { Own::Included } else { Own::Excluded };
+    let clusters = Clusters::find(&Choice {
+        kubeconfig: config.kubeconfig.as_deref(),
+        context: config.context.as_deref(),
+        others: &others,
+        own,
+        plugins: &config.allow_exec_plugin,
+    })?
+    .with_limits(config.open);
+    let connector = clusters.get(asked.cluster.as_deref()).ok_or_else(|| {
+        let names: Vec<&str> = clusters.names().collect();
+        format!("no such cluster: --cluster takes {}", names.join(", "))
+    })?;
+    let connector = connector.clone();
     let has_pod = asked.pod.is_some();
-    let source = clusters.source().to_owned();
-    Ok((Subject { config, connector, identity, wanted, has_pod }, source))
+    Ok((Subject { config, connector, identity, wanted, has_pod }, clusters))
 }
 
-/// Where to look, by the rules of an address of the relay: its names are checked there.
+/// Where to look, by the rules that names have in every request.
 fn wanted(config: &Config) -> Result<Wanted, String> {
     let asked = &config.subject;
     if asked.pod.is_some() && asked.namespace.is_none() {
@@ -131,18 +143,17 @@ fn wanted(config: &Config) -> Result<Wanted, String> {
     if asked.container.is_some() && asked.pod.is_none() {
         return Err("--container needs --pod: add the one that the container is in".to_owned());
     }
-    let mut query = "tty=false".to_owned();
-    for (name, value) in [
-        ("namespace", asked.namespace.as_deref().unwrap_or(NAMESPACE)),
-        ("pod", asked.pod.as_deref().unwrap_or(NO_POD)),
-        ("container", asked.container.as_deref().unwrap_or_default()),
-    ] {
-        query.extend(["&", name, "="]);
-        query.extend(utf8_percent_encode(value, NON_ALPHANUMERIC));
-    }
-    let found = route::find("exec", &query, &[]).ok_or("no such address")?;
-    let mut wanted = found
-        .wanted
+    let namespace = asked.namespace.as_deref().unwrap_or(NAMESPACE);
+    let pod = asked.pod.as_deref().unwrap_or(NO_POD);
+    let target = Target {
+        container: asked.container.clone(),
+        // A shell is put in, as with every session that names no command.
+        command: Vec::new(),
+        ..Target::new(namespace, pod)
+    };
+    let mut wanted = Wanted::new(target);
+    wanted
+        .check()
         .map_err(|ending| format!("{}: see --namespace, --pod and --container", ending.message))?;
     if asked.pod.is_none() {
         // Asked about is the right for every pod then.

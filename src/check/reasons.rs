@@ -11,6 +11,7 @@ use super::certificate::{Certificate, span};
 use super::report::Trouble;
 use crate::exec::{Fault, Shows};
 use crate::proto::ending::{Ending, Kind};
+use crate::target::Target;
 
 /// What shows the address in use.
 const SHOW_SERVER: &str =
@@ -185,7 +186,7 @@ pub(super) fn unauthorized(shows: &Shows, is_variable: bool, now: SystemTime) ->
             return trouble
                 .fact(format!("it says of itself that it expired {} ago", span(past)))
                 .todo("get a new one: log in again, or for a service account:")
-                .todo("kubectl create token NAME -n NAMESPACE --duration 8h");
+                .todo("kubectl create token SERVICEACCOUNT -n NAMESPACE --duration 8h");
         }
         Some(Err(left)) => trouble
             .fact(format!("it says of itself that it is good for {} more", span(left.duration())))
@@ -193,7 +194,7 @@ pub(super) fn unauthorized(shows: &Shows, is_variable: bool, now: SystemTime) ->
             .likely("whoever it was given to was deleted: tokens of a service account go with it"),
         None => trouble.likely("it has expired, was withdrawn, or is of another cluster"),
     };
-    trouble.todo("log in again, and look with kubectl auth whoami what the cluster makes of it")
+    trouble.todo("log in again, and look what the cluster makes of it:").todo("kubectl auth whoami")
 }
 
 /// Nobody is known by it, but nobody was refused either.
@@ -245,41 +246,42 @@ pub(super) fn no_upgrade(why: &Ending) -> Trouble {
 }
 
 /// What became of a real session.
-pub(super) fn no_trip(why: &Ending, code: u8) -> Trouble {
+pub(super) fn no_trip(why: &Ending, code: u8, target: &Target) -> Trouble {
     let says = |words: &str| why.message.contains(words);
     let trouble = Trouble::new(why.message.clone());
+    let (namespace, pod) = (&target.namespace, &target.pod);
     match why.kind {
-        Kind::Exit => Trouble::new(format!(
-            "the shell was asked for exit code {code}, and what came is: {}",
-            why.message
-        ))
-        .likely("the container's shell is replaced by something that is none"),
+        Kind::Exit => {
+            let what =
+                format!("the shell was asked for exit code {code}, and came to {}", why.message);
+            Trouble::new(what)
+                .likely("what is called a shell in there is none, or ends by itself at once")
+        }
         Kind::NoShell => trouble
-            .fact("exec itself works: the container was found and has none of --shells")
-            .likely("an image without a shell (distroless, scratch)")
-            .todo("look into another container with --container, or add a shell to --shells"),
+            .fact("exec itself works: the container is there, and has none of --shells")
+            .likely("an image without a shell, such as distroless or scratch")
+            .todo("look into another container with --container, or add the shell to --shells"),
         Kind::NotFound if says("container") => trouble
-            .likely("the pod has no container of that name, or it does not run")
-            .todo("kubectl get pod NAME -n NAMESPACE -o wide, and name one with --container"),
+            .likely("the pod has no such container, or it is not running at the moment")
+            .todo("look which containers run, and name one with --container:")
+            .todo(format!("kubectl get pod {pod} -n {namespace} -o wide")),
         Kind::NotFound => trouble
             .likely("a typing mistake, another namespace, or a pod that was replaced")
-            .todo("kubectl get pods -n NAMESPACE"),
+            .todo(format!("kubectl get pods -n {namespace}")),
         Kind::BadRequest if says("container name must be specified") => trouble
-            .fact("the relay would choose one as kubectl does, but may not read the pod")
-            .todo("name one with --container, or allow get on pods (see the Role below)"),
+            .likely("the relay chooses one as kubectl does, but may not read the pod")
+            .todo("name one with --container, or give the right to get pods"),
         Kind::Forbidden => trouble
-            .likely("an admission webhook or another authorizer than RBAC refuses it")
-            .todo("kubectl get validatingwebhookconfigurations")
-            .todo("look into the API server's audit log for the verb get on pods/exec"),
+            .likely("an admission webhook refuses it, or another authorizer than RBAC")
+            .todo("look into the API server's audit log for pods/exec, and at")
+            .todo("kubectl get validatingwebhookconfigurations"),
         Kind::ClusterUnreachable if says("dialing backend") || says("sending request") => trouble
             .likely(
-                "the API server cannot reach the node's kubelet: the node is down, port \
-                     10250 is closed, or a konnectivity agent is gone",
+                "the API server cannot reach the node's kubelet: the node is down, port 10250 is \
+                 closed, or a konnectivity agent is gone",
             )
-            .todo(
-                "kubectl get nodes, and kubectl logs of any pod on that node: it goes the \
-                   same way",
-            ),
+            .todo("kubectl get nodes")
+            .todo(format!("kubectl logs {pod} -n {namespace} goes the same way")),
         Kind::ClusterUnreachable | Kind::ClusterLost => trouble
             .likely("a balancer or gateway between here and the API server cuts WebSockets")
             .likely("the API server or the kubelet was restarted meanwhile")
@@ -292,11 +294,9 @@ pub(super) fn no_trip(why: &Ending, code: u8) -> Trouble {
             .likely("the node has too many execs that nobody picked up")
             .todo("wait a minute and try again"),
         Kind::Failed => trouble
-            .likely("the container runtime of the node cannot start anything in this container")
-            .todo(
-                "kubectl exec into the same container, which fails in the same way, and look \
-                   into the log of the kubelet",
-            ),
+            .likely("the container runtime cannot start anything in this container")
+            .todo("look into the log of the node's kubelet; this fails in the same way:")
+            .todo(format!("kubectl exec {pod} -n {namespace} -- sh")),
         _ => trouble,
     }
 }
@@ -315,6 +315,6 @@ pub(super) fn no_answer(why: &Ending) -> Trouble {
                 "a gateway before the API server answers in its place, or the API server is \
                      being started",
             )
-            .todo("kubectl get --raw /readyz?verbose"),
+            .todo("kubectl get --raw '/readyz?verbose'"),
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::{Instant, sleep};
 
-use crate::config::Config;
+use crate::config::{Config, Hangup};
 use crate::credential::Identity;
 use crate::exec::{ClusterIo, Connector};
 use crate::hangup::Farewell;
@@ -18,7 +18,7 @@ use crate::proto::channel::Subprotocol;
 use crate::proto::ending::{Ending, Kind};
 use crate::proto::frame::{self, Event, Masking, Opcode, Parser, append};
 use crate::proto::message::Dialect;
-use crate::proto::session::Limits;
+use crate::proto::session::{Leaving, Limits};
 use crate::relay::{Again, Browser, Cluster, Opening, relay};
 use crate::route::Wanted;
 use crate::shell::{again, put_shell};
@@ -27,11 +27,18 @@ use crate::shell::{again, put_shell};
 /// themselves.
 pub(super) const CODE: u8 = 42;
 
-/// What is typed first. A shell puts its name and a product into it.
-const HELLO: &[u8] = b"echo podwire:$0:$((6*7))\n";
+/// What is typed first, and is not to be kept in a history. A shell puts its name and a product
+/// into it, which what the terminal echoes does not have.
+const HELLO: &[u8] = b"unset HISTFILE\recho podwire:$0:$((6*7))\r";
 /// What is typed when that was answered, and once more when this was.
-const ECHO: &[u8] = b"echo podwire-and-back\n";
-const BYE: &[u8] = b"exit 42\n";
+const ECHO: &[u8] = b"echo podwire-and-back\r";
+const BYE: &[u8] = b"exit 42\r";
+
+/// A shell whose name is none to be shown.
+const ODD: &str = "a shell";
+
+/// One that has no name of its own.
+const WINDOWS: &str = "a shell of Windows";
 
 /// How much of one line is looked at. What comes is a few words; a shell that prints its licence
 /// first has short lines, too.
@@ -88,6 +95,9 @@ pub(super) async fn go(
         Err(ending) => return never(ending),
     };
     let container = cluster.place.container.clone();
+    if config.hangup == Hangup::None {
+        cluster.leaving = Leaving::Nothing;
+    }
     let tries = Tries::new(cluster.subprotocol);
     let next = again(connector.clone(), target.clone(), identity.clone(), candidates);
     cluster.again = Some(tries.noting(next));
@@ -99,19 +109,20 @@ pub(super) async fn go(
         let time = humantime::format_duration(time);
         Ending::new(Kind::ClusterTimeout, format!("the shell did not end within {time}"))
     };
-    let limits = Limits::default();
+    let limits = config.limits.clone();
     let (outcome, heard) = tokio::join!(relay(browser, cluster, limits, stop), talk(ours, begun));
     let farewell = Farewell {
         connector: Some(connector.clone()),
         target,
         identity: Mutex::new(identity.clone()),
-        keys: true,
-        signal: true,
-        shell,
+        keys: config.hangup != Hangup::None,
+        signal: config.hangup == Hangup::Signal,
+        shell: shell.clone(),
     };
     // A check leaves nothing behind either.
     let (outcome, _) = farewell.see_off(outcome).await;
     let (opened, unstarted) = tries.taken();
+    let heard = heard.or_named(shell.marked());
     Trip { opened: Ok(opened), unstarted, container, heard, ending: outcome.ending }
 }
 
@@ -199,12 +210,22 @@ fn say(out: &mut Vec<u8>, opcode: Opcode, words: &[u8]) {
 }
 
 impl Heard {
+    /// The same, with the name that was asked for where the shell's own cannot be shown.
+    fn or_named(mut self, asked: Option<String>) -> Self {
+        if let (Some((name, _)), Some(asked)) = (&mut self.shell, asked)
+            && name == ODD
+        {
+            *name = asked;
+        }
+        self
+    }
+
     /// Takes a line that was printed, and gives what to type next.
     fn hear(&mut self, line: &[u8], begun: Instant, said: Instant) -> Option<&'static [u8]> {
         let line = String::from_utf8_lossy(line);
         if self.shell.is_none() {
-            let (_, behind) = line.split_once("podwire:")?;
-            self.shell = Some((name_of(behind), begun.elapsed()));
+            let name = name_in(&line)?;
+            self.shell = Some((name, begun.elapsed()));
             return Some(ECHO);
         }
         if self.echo.is_none() && line.contains("podwire-and-back") {
@@ -215,15 +236,42 @@ impl Heard {
     }
 }
 
-/// What stands in for the shell's name. It is printed, and comes out of a container.
-fn name_of(answer: &str) -> String {
-    let name = answer.split(':').next().unwrap_or_default();
+/// What the shell calls itself, if this line is its answer. It is printed, and comes out of a
+/// container.
+fn name_in(line: &str) -> Option<String> {
+    let (before, behind) = line.split_once("podwire:")?;
+    let Some((name, _)) = behind.split_once(":42") else {
+        // Those of Windows put nothing in. It is the answer if it is not what was typed.
+        let is_answer = behind.starts_with("$0:") && !before.ends_with("echo ");
+        return is_answer.then(|| WINDOWS.to_owned());
+    };
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
-    match name {
-        // Not a shell of Unix: it has put nothing in.
-        "" => "powershell".to_owned(),
-        "$0" => "cmd".to_owned(),
+    Some(match name {
+        "" => WINDOWS.to_owned(),
         name if name.len() <= 64 && name.chars().all(plain) => name.to_owned(),
-        _ => "a shell".to_owned(),
+        _ => ODD.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_is_known_by_what_it_puts_into_the_answer() {
+        let rows = [
+            ("podwire:bash:42\r", Some("bash")),
+            ("\u{1b}[?2004l\rpodwire:/busybox/sh:42\r", Some("/busybox/sh")),
+            ("podwire::42\r", Some(WINDOWS)),
+            ("podwire:$0:$((6*7))\r", Some(WINDOWS)),
+            ("PS C:\\> podwire:$0:$((6*7))\r", Some(WINDOWS)),
+            ("echo podwire:$0:$((6*7))\r", None),
+            ("# echo podwire:$0:$((6*7))\r", None),
+            ("podwire:\u{1b}]0;x\u{7}:42\r", Some("a shell")),
+            ("welcome", None),
+        ];
+        for (line, name) in rows {
+            assert_eq!(name_in(line).as_deref(), name, "{line}");
+        }
     }
 }

@@ -45,6 +45,11 @@ impl TokenFile {
         Self { path, last: Mutex::new(instead) }
     }
 
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The token that is in the file, else the last one that was.
     ///
     /// # Errors

@@ -12,9 +12,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use hyper::header::{ACCEPT, CONTENT_TYPE};
 use hyper::{Method, StatusCode};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, ProtocolVersion, SignatureScheme};
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, ProtocolVersion};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -25,9 +24,10 @@ use super::dial::{Dial, resolve};
 use super::reason::{CLUSTER, tls_error, tls_reason};
 use super::refused::Refused;
 use super::via::bare;
-use crate::credential::Identity;
+use crate::credential::{Bearer, Identity};
 use crate::proto::ending::{Ending, Kind};
 use crate::target::Target;
+use crate::tls::Tls;
 
 /// Why a step came to nothing.
 #[derive(Debug)]
@@ -115,6 +115,15 @@ impl Connector {
         self.via.proxy().map(|proxy| (proxy.host.clone(), proxy.port))
     }
 
+    /// Where our own token comes from, if that is not the kubeconfig itself.
+    pub(crate) fn source(&self) -> Option<String> {
+        match &self.own.bearer {
+            Bearer::None | Bearer::Token(_) => None,
+            Bearer::File(file) => Some(file.path().display().to_string()),
+            Bearer::Plugin(plugin) => Some(format!("the plugin {}", plugin.name)),
+        }
+    }
+
     /// Whom TLS trusts, for people.
     pub(crate) fn authorities(&self) -> String {
         self.tls.to_string()
@@ -174,14 +183,8 @@ impl Connector {
     /// TLS with whoever answers, to see what is shown there and which protocol is chosen. Nobody is
     /// verified, so nothing is said: no request, no token, no certificate.
     pub(crate) async fn look(&self) -> Result<Handshake, Fault> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let schemes = provider.signature_verification_algorithms.supported_schemes();
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| Fault::Tls(io::Error::other(error)))?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody(schemes)))
-            .with_no_client_auth();
+        let blind = Tls::blind().config(None).map_err(Fault::Way)?;
+        let mut config = ClientConfig::clone(&blind);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         self.shake(Arc::new(config)).await
     }
@@ -272,44 +275,5 @@ impl Answered {
     /// What the server says, or what its status means.
     pub(crate) fn sentence(&self) -> String {
         Refused::of(self.status, &self.body).sentence()
-    }
-}
-
-/// Takes everybody for whom they say they are.
-#[derive(Debug)]
-struct Anybody(Vec<SignatureScheme>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.clone()
     }
 }
