@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn a_terminal_is_taken_away_with_its_stderr_given_back() {
         let asked =
-            |tty: bool, stderr: bool| Wanted::new(Target { tty, stderr, ..Target::new("n", "p") });
+            |tty: bool, stderr: bool| Wanted::new(Target { stderr, tty, ..Target::new("n", "p") });
         let streams = |json: &str, mut wanted: Wanted| {
             Answer::parse(json.as_bytes()).unwrap().apply(&mut wanted, None);
             (wanted.target.tty, wanted.target.stderr, wanted.target.stdin)
