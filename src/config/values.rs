@@ -64,7 +64,10 @@ impl Values {
         name: &str,
         read: impl Fn(&str) -> Result<T, String>,
     ) -> Result<T, String> {
-        read(self.text(name)).map_err(|error| format!("--{name} {}: {error}", self.text(name)))
+        let text = self.text(name);
+        // What stands before the host of an address may be a password.
+        let shown = text.rsplit_once('@').map_or(text, |(_, host)| host);
+        read(text).map_err(|error| format!("--{name} {shown}: {error}"))
     }
 
     /// A value that can be `off`.

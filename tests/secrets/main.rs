@@ -12,4 +12,6 @@
 mod callers;
 #[path = "../common/mod.rs"]
 mod common;
+mod hook;
 mod leak;
+mod own;
