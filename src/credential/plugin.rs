@@ -151,7 +151,7 @@ impl Plugin {
         };
         match status.code() {
             Some(0) => Answer::parse(&output, self.version)?.good(),
-            Some(code) => Err(format!("ended with exit code {code}")),
+            Some(code) => Err(format!("ended with exit code {code}; run it by hand to read why")),
             None => Err("was killed".to_owned()),
         }
     }
