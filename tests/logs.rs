@@ -10,6 +10,7 @@ use std::process::Command;
 use common::{Start, cluster, pipes, short};
 use fake_cluster::wire::{channel, close};
 use fake_cluster::{Behaviour, Script};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use podwire::config::LogFormat;
 use podwire::logging;
 use serde_json::Value;
@@ -90,7 +91,7 @@ async fn hostile_words_stay_words() {
                 assert!(!line.contains(is_odd), "{id}: {line:?}");
             }
             // What a caller says of itself, as names and as headers.
-            let encoded: String = words.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            let encoded = utf8_percent_encode(words, NON_ALPHANUMERIC);
             for target in [
                 format!("/exec?namespace=demo&pod={encoded}"),
                 format!("/clusters/{encoded}/api/v1/namespaces/demo/pods/shell/exec?stdout=1"),

@@ -11,9 +11,12 @@ fn podwire(arguments: &str, environment: &[(&str, &str)]) -> Output {
     command.args(arguments.split_whitespace()).env_clear().envs(environment).output().unwrap()
 }
 
+/// An id, what is typed, the environment, and words of the line.
+type Row<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str);
+
 #[test]
 fn wrong_usage_is_one_line_with_a_remedy() {
-    let rows: &[(&str, &str, &[(&str, &str)], &str)] = &[
+    let rows: &[Row<'_>] = &[
         ("C2 unknown flag", "--kubeconifg x", &[], "--kubeconifg; see podwire --help"),
         ("C2 unknown command", "server", &[], "see podwire --help"),
         ("C2 short flag", "-k", &[], "see podwire --help"),
