@@ -87,3 +87,15 @@ impl<A: AsyncWrite + Unpin, B: AsyncWrite + Unpin> AsyncWrite for Either<A, B> {
         either!(self, io => io.poll_shutdown(cx))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_without_a_proxy_do_not_pay_for_one() {
+        assert!(size_of::<Wire>() <= size_of::<Tcp>() + size_of::<usize>());
+        let direct = size_of::<TlsStream<Tcp>>();
+        assert!(size_of::<Line>() <= direct + 2 * size_of::<usize>(), "{}", size_of::<Line>());
+    }
+}

@@ -68,13 +68,13 @@ async fn connect(proxy: &Proxy, wire: Wire, place: &str) -> Result<Wire, String>
 }
 
 fn refused(status: StatusCode, proxy: &Proxy, place: &str) -> String {
-    match (status, &proxy.login) {
-        (StatusCode::PROXY_AUTHENTICATION_REQUIRED, None) => {
-            "wants a login (407): put USER:PASSWORD@ before the host in its URL".to_owned()
+    let code = status.as_u16();
+    match (code, &proxy.login) {
+        (407, None) => {
+            format!("wants a login ({code}): put USER:PASSWORD@ before the host in its URL")
         }
-        (StatusCode::PROXY_AUTHENTICATION_REQUIRED, Some(_)) => {
-            "does not accept the login in its URL (407)".to_owned()
-        }
+        // Some say 401 of a wrong login, which is for the servers behind them.
+        (401 | 407, Some(_)) => format!("does not accept the login in its URL ({code})"),
         _ => format!("answered {status} when asked for {place}"),
     }
 }

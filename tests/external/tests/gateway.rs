@@ -11,14 +11,17 @@
     reason = "a test that cannot go on should stop"
 )]
 
+mod common;
+
 use std::env;
 use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::{Running, podwire, program, spawn};
 use fake_cluster::{FakeCluster, Options};
 use tokio_tungstenite::tungstenite::client::{IntoClientRequest as _, client};
 use tokio_tungstenite::tungstenite::{Error, Message, WebSocket};
@@ -107,43 +110,11 @@ impl Drop for Gateway {
     }
 }
 
-/// A program that does not outlive its test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn spawn(command: &mut Command) -> Running {
-    match command.stdin(Stdio::null()).spawn() {
-        Ok(child) => Running(child),
-        Err(error) => panic!("{} does not start: {error}", command.get_program().display()),
-    }
-}
-
-/// The relay's program: the one that is named, or the one of this checkout.
-fn podwire() -> PathBuf {
-    if let Some(named) = env::var_os("PODWIRE_TEST_BIN") {
-        return PathBuf::from(named);
-    }
-    let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--locked", "--package", "podwire", "--bin", "podwire"]);
-    assert!(spawn(&mut build).0.wait().unwrap().success(), "podwire is not built");
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("../debug/podwire")
-}
-
 fn nginx(folder: &Path, relay: &str) -> Running {
     let config = NGINX.replace("FOLDER", folder.to_str().unwrap()).replace("RELAY", relay);
     let file = folder.join("nginx.conf");
     std::fs::write(&file, config).unwrap();
-    let named = env::var_os("PODWIRE_TEST_NGINX").map(PathBuf::from);
-    // Debian keeps it where an ordinary user's PATH does not look.
-    let debian = PathBuf::from("/usr/sbin/nginx");
-    let program = named.unwrap_or(if debian.exists() { debian } else { "nginx".into() });
+    let program = program("PODWIRE_TEST_NGINX", "nginx");
     let mut nginx = spawn(Command::new(program).arg("-p").arg(folder).arg("-c").arg(&file));
     let begun = Instant::now();
     while UnixStream::connect(folder.join("nginx.sock")).is_err() {
