@@ -20,6 +20,9 @@ use crate::proto::ending::{Ending, Kind};
 /// The first minor version of Kubernetes 1 that asks for the right to create, too.
 const BOTH_VERBS: u64 = 35;
 
+/// What stands at the end of a source whose own user is left out.
+const CALLERS: &str = ", the callers' tokens";
+
 /// What the others need of the token's step.
 struct Known {
     user: Option<User>,
@@ -35,23 +38,19 @@ pub(super) async fn config(
 ) -> Result<Shows, Ending> {
     let connector = &subject.connector;
     let shows = connector.shows(&subject.identity).await;
-    report.ok("config", clusters.source());
-    report.note(&format!("cluster {} at {}", connector.name(), connector.address()));
-    let whose = match &shows {
-        Ok(_) if matches!(subject.identity, Identity::Token(_)) => format!("the token in ${TOKEN}"),
-        Ok(shows) => {
-            let from = connector.source().map(|it| format!(" from {it}")).unwrap_or_default();
-            let token = shows.token.then(|| format!("a token{from}"));
-            let certificate = shows.certificate.as_ref().map(|der| {
-                let of = Certificate::read(der).map(|it| format!(" of {}", it.subject));
-                format!("a client certificate{}", of.unwrap_or_default())
-            });
-            let all: Vec<String> = token.into_iter().chain(certificate).collect();
-            if all.is_empty() { "none: you are nobody".to_owned() } else { all.join(" and ") }
+    let source = clusters.source();
+    if matches!(subject.identity, Identity::Token(_)) {
+        let place = source.strip_suffix(CALLERS).unwrap_or(source);
+        report.ok("config", &format!("{place}, the token in ${TOKEN}"));
+    } else {
+        report.ok("config", source);
+        if let Some(from) = connector.source() {
+            report.note(&format!("the token comes from {from}"));
         }
-        Err(_) => "cannot be had, see token".to_owned(),
-    };
-    report.note(&format!("credential: {whose}"));
+    }
+    if let Err(why) = &shows {
+        report.note(&format!("{}, see token", why.message));
+    }
     for warning in clusters.warnings() {
         report.note(&format!("warning: {warning}"));
     }
@@ -73,7 +72,8 @@ pub(super) async fn go(report: &mut Printed, subject: &Subject<'_>, shows: Resul
         None
     };
     subprotocol(report, &known, trip.as_ref());
-    let access = rights(report, subject, &known).await;
+    let is_proved = trip.as_ref().is_some_and(|trip| trip.opened.is_ok());
+    let access = rights(report, subject, &known, is_proved).await;
     round_trip(report, subject, access, trip.as_ref());
     let missing = access.is_some_and(|access| lacks(access, known.minor));
     if missing {
@@ -125,7 +125,8 @@ async fn token(
         report.note(&format!("the token is good for {} more", span(left)));
     }
     if let Some(certificate) = shows.certificate.as_ref().and_then(|it| Certificate::read(it)) {
-        report.note(&format!("the client certificate is {}", certificate.until(now)));
+        let (of, until) = (&certificate.subject, certificate.until(now));
+        report.note(&format!("the client certificate is of {of}, {until}"));
     }
     Ok(user)
 }
@@ -225,14 +226,25 @@ fn lacks(access: Access, minor: Option<u64>) -> bool {
     !access.get || (!access.create && !is_old)
 }
 
-/// Both verbs. Nothing if the cluster cannot be asked.
-async fn rights(report: &mut Printed, subject: &Subject<'_>, known: &Known) -> Option<Access> {
+/// Both verbs. Nothing if the cluster cannot be asked, which is no trouble where it was proved that
+/// they are there.
+async fn rights(
+    report: &mut Printed,
+    subject: &Subject<'_>,
+    known: &Known,
+    is_proved: bool,
+) -> Option<Access> {
     let Subject { connector, identity, wanted, .. } = subject;
     let access = match connector.review(&wanted.target, identity).await {
         Ok(access) => access,
         Err(why) => {
             for step in ["RBAC get", "RBAC create"] {
-                report.untried(step, &format!("cannot be asked: {}", why.message));
+                if is_proved {
+                    report
+                        .untried(step, &format!("cannot be asked, but is there: {}", why.message));
+                } else {
+                    report.failed(step, &reasons::no_answer(&why));
+                }
             }
             return None;
         }

@@ -114,18 +114,18 @@ fn prepare(config: &Config) -> Result<(Subject<'_>, Clusters), String> {
         }
     };
     // Whoever checks may look at every context that there is.
-    let mut others = config.clusters.clone();
-    others.extend(asked.cluster.clone().filter(|name| name != IN_CLUSTER));
+    let cluster = asked.cluster.as_deref();
+    let context = cluster.filter(|name| *name != IN_CLUSTER).or(config.context.as_deref());
     let own = if matches!(identity, Identity::Own) { Own::Included } else { Own::Excluded };
     let clusters = Clusters::find(&Choice {
         kubeconfig: config.kubeconfig.as_deref(),
-        context: config.context.as_deref(),
-        others: &others,
+        context,
+        others: &config.clusters,
         own,
         plugins: &config.allow_exec_plugin,
     })?
     .with_limits(config.open);
-    let connector = clusters.get(asked.cluster.as_deref()).ok_or_else(|| {
+    let connector = clusters.get(cluster).ok_or_else(|| {
         let names: Vec<&str> = clusters.names().collect();
         format!("no such cluster: --cluster takes {}", names.join(", "))
     })?;

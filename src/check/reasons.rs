@@ -14,8 +14,9 @@ use crate::proto::ending::{Ending, Kind};
 use crate::target::Target;
 
 /// What shows the address in use.
-const SHOW_SERVER: &str =
-    "kubectl config view --minify -o jsonpath='{.clusters[0].cluster.server}'";
+fn show(field: &str) -> String {
+    format!("kubectl config view --minify -o jsonpath='{{.clusters[0].cluster.{field}}}'")
+}
 
 pub(super) fn no_name(what: &str, host: &str, fault: Option<&Fault>) -> Trouble {
     let why = fault.map_or_else(|| "it has no address".to_owned(), ToString::to_string);
@@ -24,7 +25,7 @@ pub(super) fn no_name(what: &str, host: &str, fault: Option<&Fault>) -> Trouble 
         .likely("a typing mistake in the name, or a cluster that does not exist any more")
         .likely("a name that is known only inside of a VPN or a company's network")
         .todo(format!("compare it with the {field} that kubectl uses on a machine where it works:"))
-        .todo(SHOW_SERVER)
+        .todo(show(field))
 }
 
 pub(super) fn no_connection(
@@ -42,10 +43,15 @@ pub(super) fn no_connection(
     }
     let trouble = Trouble::new(format!("no connection to {what}: {all}"));
     if failures.iter().any(|(_, fault)| refused(fault)) {
-        let trouble = trouble
-            .likely("the machine is there and nothing listens on that port: another port is right")
-            .likely("the API server is being restarted, or a local cluster is not running");
-        return if is_proxied { trouble } else { trouble.todo(SHOW_SERVER) };
+        let trouble = trouble.likely("the machine is there, and nothing listens on that port");
+        return if is_proxied {
+            trouble.likely("the proxy is not running").todo(DIRECTLY).todo(show("proxy-url"))
+        } else {
+            trouble
+                .likely("the API server is being restarted, or a local cluster is not running")
+                .todo("compare the port with that of a kubeconfig that works:")
+                .todo(show("server"))
+        };
     }
     let trouble = trouble
         .likely("a firewall or a security group drops the packets, or a VPN is not up")
@@ -58,6 +64,10 @@ pub(super) fn no_connection(
     )
 }
 
+/// What is left where a proxy is of no use.
+const DIRECTLY: &str = "if the server can be reached directly, take out the proxy-url, or name the \
+                        server in NO_PROXY";
+
 /// The proxy is there and leads nowhere.
 pub(super) fn no_way(why: &Ending) -> Trouble {
     let says = |words: &str| why.message.contains(words);
@@ -68,7 +78,7 @@ pub(super) fn no_way(why: &Ending) -> Trouble {
                 "write USER:PASSWORD@ before the host in the kubeconfig's proxy-url, or in \
                  HTTPS_PROXY, with what is no letter or digit percent-encoded (@ is %40, : is %3A)",
             )
-            .todo("if the server can be reached directly, name it in NO_PROXY");
+            .todo(DIRECTLY);
     }
     if why.kind == Kind::ClusterTimeout {
         return trouble
@@ -78,7 +88,7 @@ pub(super) fn no_way(why: &Ending) -> Trouble {
     trouble
         .likely("the proxy does not allow CONNECT to that host and port; many allow only 443")
         .likely("its URL has the wrong scheme: http, https and socks5 are different things")
-        .todo("if the server can be reached directly, name it in NO_PROXY")
+        .todo(DIRECTLY)
 }
 
 pub(super) fn tls(
@@ -106,7 +116,7 @@ pub(super) fn tls(
         Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
             Trouble::new("what answers there does not speak TLS")
                 .likely("the port is one for plain HTTP, or not the API server's at all")
-                .todo(SHOW_SERVER)
+                .todo(show("server"))
         }
         Some(error) => Trouble::new(format!("TLS failed: {error}"))
             .likely("the server or a gateway before it speaks a version of TLS older than 1.2"),
@@ -133,8 +143,16 @@ fn certificate(
 ) -> Trouble {
     match why {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            Trouble::new("the server's certificate is not signed by an authority that is trusted")
-                .fact(format!("trusted is {authorities}"))
+            let what = "the server's certificate is not signed by an authority that is trusted";
+            let trouble = Trouble::new(what).fact(format!("trusted is {authorities}"));
+            // Every cluster of some makers has an authority of the same name.
+            let same = shown.is_some_and(|it| it.issuer == authorities);
+            let trouble = if same {
+                trouble.fact("that is the issuer's name, too, but not its key: it is another one")
+            } else {
+                trouble
+            };
+            trouble
                 .likely(
                     "the kubeconfig's certificate-authority is that of another cluster, or \
                          the cluster was made anew and has another one now",
@@ -172,6 +190,14 @@ fn certificate(
                 ))
             }
         }
+        other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            Trouble::new("the server's certificate is that of an authority and not of a server")
+                .likely(
+                    "it was made by hand and signs itself (CA:TRUE): kubectl takes that, and this \
+                     program does not",
+                )
+                .todo("make one for the server itself: basicConstraints CA:FALSE, with its names")
+        }
         other => Trouble::new(format!("the server's certificate is not accepted: {other}")),
     }
 }
@@ -194,6 +220,9 @@ pub(super) fn unauthorized(shows: &Shows, is_variable: bool, now: SystemTime) ->
             .likely("whoever it was given to was deleted: tokens of a service account go with it"),
         None => trouble.likely("it has expired, was withdrawn, or is of another cluster"),
     };
+    if is_variable {
+        return trouble.todo("put a new token into it, or unset it to be the kubeconfig's user");
+    }
     trouble.todo("log in again, and look what the cluster makes of it:").todo("kubectl auth whoami")
 }
 
@@ -280,8 +309,9 @@ pub(super) fn no_trip(why: &Ending, code: u8, target: &Target) -> Trouble {
                 "the API server cannot reach the node's kubelet: the node is down, port 10250 is \
                  closed, or a konnectivity agent is gone",
             )
+            .todo("look at the node, and at logs, which come the same way:")
             .todo("kubectl get nodes")
-            .todo(format!("kubectl logs {pod} -n {namespace} goes the same way")),
+            .todo(format!("kubectl logs {pod} -n {namespace}")),
         Kind::ClusterUnreachable | Kind::ClusterLost => trouble
             .likely("a balancer or gateway between here and the API server cuts WebSockets")
             .likely("the API server or the kubelet was restarted meanwhile")

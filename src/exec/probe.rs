@@ -94,18 +94,6 @@ pub(crate) struct Answered {
 }
 
 impl Connector {
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The server's address, without a login that somebody wrote into it.
-    pub(crate) fn address(&self) -> String {
-        let scheme = self.server.scheme_str().unwrap_or_default();
-        let host = self.server.host().unwrap_or_default();
-        let port = self.server.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
-        format!("{scheme}://{host}{port}{}", self.prefix)
-    }
-
     pub(crate) fn is_tls(&self) -> bool {
         self.server.scheme_str() == Some("https")
     }

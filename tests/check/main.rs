@@ -9,15 +9,21 @@ mod proxies;
 mod rows;
 mod said;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use common::{cluster, folder, within};
 use fake_cluster::{Behaviour, FakeCluster, Options};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use rows::Row;
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
 use said::{POD, STEPS, check, script, secrets, set_server};
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_a_good_cluster_every_step_is_ok() {
@@ -39,8 +45,8 @@ async fn on_a_good_cluster_every_step_is_ok() {
         assert!(said.line("round trip").contains("bash in demo/shell"), "{said:?}");
         let words = said.words();
         for expected in [
-            "context demo",
-            "a token",
+            "context demo at https://127.0.0.1:",
+            "a token of user admin",
             "127.0.0.1 verified by CN=fake-cluster-ca",
             "CN=fake-cluster, issued by CN=fake-cluster-ca for 127.0.0.1",
             "the server takes h2",
@@ -102,7 +108,7 @@ async fn whose_credential_it_is_does_not_depend_on_auth() {
     assert!(said.words().contains("you are nobody"), "{said:?}");
     let said = check(&by_certificate(&cluster), &POD, &[]).await;
     assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(said.words().contains("a client certificate of CN=admin"), "{said:?}");
+    assert!(said.words().contains("client certificate is of CN=admin"), "{said:?}");
 }
 
 fn by_certificate(cluster: &FakeCluster) -> String {
@@ -180,7 +186,7 @@ async fn what_is_read_and_trusted_is_said() {
     let said = check(&file.to_string(), &["--namespace=demo"], &[]).await;
     assert_eq!(said.code, Some(0), "{said:?}");
     let words = said.words();
-    let token = format!("a token from {}", token.display());
+    let token = format!("the token comes from {}", token.display());
     for expected in [&token, "verified by nobody (insecure-skip-tls-verify)", "warning: "] {
         assert!(words.contains(expected), "{expected}: {said:?}");
     }
@@ -237,4 +243,37 @@ async fn a_check_takes_no_longer_than_its_limits() {
     let said = check(&cluster.kubeconfig(), &flags, &[]).await;
     assert_eq!((said.code, said.state("round trip")), (Some(1), "FAILED"), "{said:?}");
     assert!(begun.elapsed() < Duration::from_secs(20), "{said:?}");
+}
+
+/// An authority that serves with its own certificate, as one made by hand does. kubectl takes it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_signs_itself_is_told_from_a_wrong_one() {
+    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let secret = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], secret)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let _ = acceptor.accept(stream).await;
+        }
+    });
+    let mut file: Value =
+        serde_json::from_str(&cluster(Behaviour::default()).await.kubeconfig()).unwrap();
+    set_server(&mut file, "server", &format!("https://{address}"));
+    set_server(&mut file, "certificate-authority-data", &STANDARD.encode(certificate.pem()));
+    let said = check(&file.to_string(), &[], &[]).await;
+    assert_eq!((said.code, said.state("TLS")), (Some(1), "FAILED"), "{said:?}");
+    assert!(said.words().contains("of an authority and not of a server"), "{said:?}");
+    assert!(said.words().contains("basicConstraints CA:FALSE"), "{said:?}");
 }

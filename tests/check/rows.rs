@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use fake_cluster::{Behaviour, FakeCluster, Image, Rights, Script, Step};
+use fake_cluster::{Behaviour, FakeCluster, Image, Options, Rights, Script, Step};
 use serde_json::{Value, json};
 
 use crate::said::{POD, script, set_server};
@@ -87,6 +87,18 @@ pub fn table_of_reaching() -> Vec<Row> {
                 "issued by CN=fake-cluster-ca",
                 "get a new kubeconfig",
             ],
+            ..USUAL
+        },
+        Row {
+            name: "the authority of a cluster that was made anew",
+            change: |_, file| {
+                let before = FakeCluster::bind(Options::default()).unwrap().kubeconfig();
+                let before: Value = serde_json::from_str(&before).unwrap();
+                file["clusters"][0]["cluster"]["certificate-authority-data"] =
+                    before["clusters"][0]["cluster"]["certificate-authority-data"].clone();
+            },
+            step: "TLS",
+            words: &["trusted is CN=fake-cluster-ca", "the issuer's name, too, but not its key"],
             ..USUAL
         },
         Row {
