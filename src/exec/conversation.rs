@@ -8,7 +8,6 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Connection};
-use hyper::rt::{Read, Write};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
@@ -83,15 +82,15 @@ impl Conversation {
             Ok(Err(error)) => {
                 Err(Ending::new(Kind::ClusterLost, format!("the cluster closed: {error}")))
             }
-            Ok(Ok((io, early))) => Ok((io.into_inner(), early)),
+            Ok(Ok(all)) => Ok(all),
         }
     }
 }
 
 /// Polls a connection for as long as something on it is awaited. The connection's own end is only
 /// an answer if the other has none.
-pub(super) async fn drive<I: Read + Write + Unpin, T>(
-    connection: &mut Connection<I, Full<Bytes>>,
+pub(super) async fn drive<T>(
+    connection: &mut Connection<TokioIo<Line>, Full<Bytes>>,
     awaited: impl Future<Output = hyper::Result<T>>,
 ) -> hyper::Result<T> {
     let mut awaited = pin!(awaited);
@@ -112,10 +111,10 @@ pub(super) async fn drive<I: Read + Write + Unpin, T>(
 
 /// The socket that an exchange leaves behind, when hyper has nothing to do any more but to hand it
 /// over, and what was read of it already.
-pub(super) async fn hand_over<I: Read + Write + Unpin>(
-    mut connection: Connection<I, Full<Bytes>>,
-) -> hyper::Result<(I, Bytes)> {
+pub(super) async fn hand_over(
+    mut connection: Connection<TokioIo<Line>, Full<Bytes>>,
+) -> hyper::Result<(Line, Bytes)> {
     poll_fn(|cx| connection.poll_without_shutdown(cx)).await?;
     let parts = connection.into_parts();
-    Ok((parts.io, parts.read_buf))
+    Ok((parts.io.into_inner(), parts.read_buf))
 }

@@ -17,7 +17,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use super::line::{Either, Line, Tcp, Wire};
+use super::line::Line;
 use super::proxy;
 use super::reason::{late, name_reason, tls_reason, unreachable};
 use super::via::{Proxy, Scheme, Via, bare};
@@ -56,24 +56,24 @@ impl Dial<'_> {
         let deadline = Instant::now() + self.limit;
         let wire = self.wire(deadline).await?;
         if self.server.scheme_str() == Some("http") {
-            return Ok(Either::One(wire));
+            return Ok(wire);
         }
         let way = self.via.proxy().map(|proxy| format!(" (through {proxy})")).unwrap_or_default();
         let connector = TlsConnector::from(Arc::clone(self.tls));
         match timeout_at(deadline, connector.connect(self.name.clone(), wire)).await {
             Err(_) => Err(late(&self.peer, &format!("{ACCEPT}{way}"))),
             Ok(Err(error)) => Err(unreachable(&self.peer, &format!("{}{way}", tls_reason(&error)))),
-            Ok(Ok(tls)) => Ok(Either::Other(tls)),
+            Ok(Ok(tls)) => Ok(Line::Tls(Box::new(tls))),
         }
     }
 
     /// Connects as far as the cluster, without TLS of its own.
-    pub(super) async fn wire(&self, deadline: Instant) -> Result<Wire, Ending> {
+    pub(super) async fn wire(&self, deadline: Instant) -> Result<Line, Ending> {
         let host = bare(self.server.host().unwrap_or_default());
         let usual = if self.server.scheme_str() == Some("http") { 80 } else { 443 };
         let port = self.server.port_u16().unwrap_or(usual);
         match self.via.proxy() {
-            None => Ok(Either::One(self.tcp(&self.peer, host, port, deadline).await?)),
+            None => self.tcp(&self.peer, host, port, deadline).await,
             Some(proxy) => Box::pin(self.through(proxy, host, port, deadline)).await,
         }
     }
@@ -85,20 +85,18 @@ impl Dial<'_> {
         host: &str,
         port: u16,
         deadline: Instant,
-    ) -> Result<Wire, Ending> {
-        let tcp = self.tcp(proxy, &proxy.host, proxy.port, deadline).await?;
-        let wire = if proxy.scheme == Scheme::Https {
+    ) -> Result<Line, Ending> {
+        let mut wire = self.tcp(proxy, &proxy.host, proxy.port, deadline).await?;
+        if proxy.scheme == Scheme::Https {
             let name = ServerName::try_from(proxy.host.clone())
                 .map_err(|_| unreachable(proxy, &"no certificate can be for such a name"))?;
             let connector = TlsConnector::from(self.trust.for_proxy()?);
-            match timeout_at(deadline, connector.connect(name, tcp)).await {
+            match timeout_at(deadline, connector.connect(name, wire)).await {
                 Err(_) => return Err(late(proxy, ACCEPT)),
                 Ok(Err(error)) => return Err(unreachable(proxy, &tls_reason(&error))),
-                Ok(Ok(tls)) => Either::Other(Box::new(tls)),
+                Ok(Ok(tls)) => wire = Line::Tls(Box::new(tls)),
             }
-        } else {
-            Either::One(tcp)
-        };
+        }
         match timeout_at(deadline, proxy::tunnel(proxy, wire, host, port)).await {
             Err(_) => Err(late(proxy, "answer in time")),
             Ok(Err(why)) => Err(Ending::new(Kind::ClusterUnreachable, format!("{proxy} {why}"))),
@@ -112,7 +110,7 @@ impl Dial<'_> {
         host: &str,
         port: u16,
         deadline: Instant,
-    ) -> Result<Tcp, Ending> {
+    ) -> Result<Line, Ending> {
         let addresses = match timeout_at(deadline, resolve(host, port)).await {
             Err(_) => {
                 let message = format!("cannot reach {peer}: {host} was not looked up in time");
@@ -126,7 +124,7 @@ impl Dial<'_> {
             Ok(Err(error)) => Err(unreachable(peer, &error)),
             Ok(Ok(stream)) => {
                 socket::cluster(&stream);
-                Ok(ReadAhead::new(stream))
+                Ok(Line::Plain(ReadAhead::new(stream)))
             }
         }
     }

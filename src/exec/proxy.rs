@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::conversation::{drive, hand_over};
-use super::line::Wire;
+use super::line::Line;
 use super::via::{Login, Proxy, Scheme, authority};
 
 /// The longest head of a proxy's answer; real ones are under 1 KiB.
@@ -30,17 +30,17 @@ const ANSWER_MAX: usize = 16 * 1024;
 /// What the proxy did instead, to be said after its name.
 pub(super) async fn tunnel(
     proxy: &Proxy,
-    wire: Wire,
+    wire: Line,
     host: &str,
     port: u16,
-) -> Result<Wire, String> {
+) -> Result<Line, String> {
     match proxy.scheme {
         Scheme::Http | Scheme::Https => connect(proxy, wire, &authority(host, port)).await,
         Scheme::Socks => socks(proxy.login.as_ref(), wire, host, port).await,
     }
 }
 
-async fn connect(proxy: &Proxy, wire: Wire, place: &str) -> Result<Wire, String> {
+async fn connect(proxy: &Proxy, wire: Line, place: &str) -> Result<Line, String> {
     let mut request = Request::builder()
         .method(Method::CONNECT)
         .uri(place)
@@ -62,9 +62,9 @@ async fn connect(proxy: &Proxy, wire: Wire, place: &str) -> Result<Wire, String>
     if !status.is_success() {
         return Err(refused(status, proxy, place));
     }
-    let (io, early) = hand_over(connection).await.map_err(|error| broken(&error))?;
+    let (wire, early) = hand_over(connection).await.map_err(|error| broken(&error))?;
     // The cluster never speaks first, so this is not the cluster's.
-    if early.is_empty() { Ok(io.into_inner()) } else { Err("says more than its answer".to_owned()) }
+    if early.is_empty() { Ok(wire) } else { Err("says more than its answer".to_owned()) }
 }
 
 fn refused(status: StatusCode, proxy: &Proxy, place: &str) -> String {
@@ -101,10 +101,10 @@ const V6: u8 = 4;
 
 async fn socks(
     login: Option<&Login>,
-    mut wire: Wire,
+    mut wire: Line,
     host: &str,
     port: u16,
-) -> Result<Wire, String> {
+) -> Result<Line, String> {
     let lost = |error: io::Error| match error.kind() {
         io::ErrorKind::UnexpectedEof => "ended the connection without an answer".to_owned(),
         _ => format!("is lost: {error}"),
