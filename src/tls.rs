@@ -76,8 +76,8 @@ impl From<Arc<ClientConfig>> for Tls {
 
 impl Tls {
     /// Trusts these authorities and no others.
-    pub(crate) fn roots(roots: RootCertStore) -> Self {
-        Self(Arc::new(Trust::Known(Mutex::new(Known::new(Some(roots))))))
+    pub(crate) fn roots(roots: impl Into<Arc<RootCertStore>>) -> Self {
+        Self(Arc::new(Trust::Known(Mutex::new(Known::new(Some(roots.into()))))))
     }
 
     /// Trusts whoever answers: somebody asked for it in so many words.
@@ -93,7 +93,7 @@ impl Tls {
     /// What is wrong with the file, in half a sentence.
     pub(crate) fn file(path: PathBuf) -> Result<Self, String> {
         let pem = read(&path).map_err(|error| format!("cannot be read: {error}"))?;
-        let known = Known::new(Some(authorities(&pem)?));
+        let known = Known::new(Some(authorities(&pem)?.into()));
         Ok(Self(Arc::new(Trust::File(path, Mutex::new(FromFile { pem, known })))))
     }
 
@@ -111,7 +111,9 @@ impl Tls {
                 match read(path) {
                     Ok(pem) if pem == file.pem => {}
                     Ok(pem) => match authorities(&pem) {
-                        Ok(roots) => *file = FromFile { pem, known: Known::new(Some(roots)) },
+                        Ok(roots) => {
+                            *file = FromFile { pem, known: Known::new(Some(roots.into())) };
+                        }
                         Err(why) => log::debug!(why; "earlier authorities are trusted"),
                     },
                     Err(error) => log::debug!(error:%; "earlier authorities are trusted"),
@@ -144,8 +146,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Known {
-    fn new(roots: Option<RootCertStore>) -> Self {
-        Self { roots: roots.map(Arc::new), plain: None, own: None, proxy: None }
+    fn new(roots: Option<Arc<RootCertStore>>) -> Self {
+        Self { roots, plain: None, own: None, proxy: None }
     }
 
     fn config(
@@ -177,7 +179,7 @@ impl Known {
         let roots = self.roots.as_ref().map(|ours| {
             let mut roots = of_this_machine();
             roots.extend(ours.roots.iter().cloned());
-            roots
+            Arc::new(roots)
         });
         let config = Arc::new(Self::new(roots).build(None)?);
         self.proxy = Some(Arc::clone(&config));
@@ -259,5 +261,49 @@ impl ServerCertVerifier for Blind {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certified() -> (String, String) {
+        let it = rcgen::generate_simple_self_signed(["x".to_owned()]).unwrap();
+        (it.cert.pem(), it.signing_key.serialize_pem())
+    }
+
+    /// With them are the session tickets.
+    #[test]
+    fn configurations_are_the_same_until_something_changes() {
+        let name = format!("podwire-tls-{}", std::process::id());
+        let file = std::env::temp_dir().join(name);
+        let (first, _) = certified();
+        std::fs::write(&file, &first).unwrap();
+        let own = || {
+            let (chain, key) = certified();
+            Arc::new(Certificate::from_pem(chain.as_bytes(), key.as_bytes()).unwrap())
+        };
+        let (one, two) = (own(), own());
+        for tls in [Tls::file(file.clone()).unwrap(), Tls::blind(), Tls::roots(of_this_machine())] {
+            let plain = tls.config(None).unwrap();
+            let with_one = tls.clone().config(Some(&one)).unwrap();
+            assert!(Arc::ptr_eq(&plain, &tls.clone().config(None).unwrap()));
+            assert!(Arc::ptr_eq(&with_one, &tls.config(Some(&one)).unwrap()));
+            assert!(!plain.client_auth_cert_resolver.has_certs());
+            assert!(!Arc::ptr_eq(&with_one, &tls.config(Some(&two)).unwrap()));
+            assert!(Arc::ptr_eq(&plain, &tls.config(None).unwrap()));
+        }
+        let tls = Tls::file(file.clone()).unwrap();
+        let before = tls.config(None).unwrap();
+        for broken in ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----"]
+        {
+            std::fs::write(&file, broken).unwrap();
+            assert!(Arc::ptr_eq(&before, &tls.config(None).unwrap()), "{broken}");
+        }
+        std::fs::write(&file, certified().0).unwrap();
+        assert!(!Arc::ptr_eq(&before, &tls.config(None).unwrap()));
+        std::fs::remove_file(file).unwrap();
+        assert!(tls.config(None).is_ok());
     }
 }

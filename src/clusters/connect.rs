@@ -8,6 +8,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::Uri;
+use rustls::RootCertStore;
 
 use super::Own;
 use super::file::{Entry, Kubeconfig, names};
@@ -30,6 +31,8 @@ pub(super) struct Builder<'a> {
     /// Credentials that contexts share, so that each is fetched once: by user, and by cluster
     /// where it depends on it.
     credentials: BTreeMap<(String, Option<String>), Credential>,
+    /// The authorities of this machine, once somebody needs them.
+    roots: Option<Arc<RootCertStore>>,
     /// What somebody should know, although it is not wrong.
     pub(super) warnings: Vec<String>,
 }
@@ -45,7 +48,7 @@ pub(super) struct Built {
 impl<'a> Builder<'a> {
     pub(super) fn new(config: &'a Kubeconfig, own: Own, plugins: &'a [String]) -> Self {
         let (credentials, warnings) = (BTreeMap::new(), Vec::new());
-        Self { config, own, plugins, credentials, warnings }
+        Self { config, own, plugins, credentials, roots: None, warnings }
     }
 
     /// The cluster of a context.
@@ -108,14 +111,15 @@ impl<'a> Builder<'a> {
                 cluster.wrong(name, &format!("{what} in PEM, or set it with: {embed}"))
             }),
             None if is_https => {
-                let roots = of_this_machine();
+                // They are many; all clusters that need them share them.
+                let roots = self.roots.get_or_insert_with(|| of_this_machine().into());
                 if roots.is_empty() {
                     let what = "is missing, and this machine has no authorities of its own";
                     return Err(cluster.wrong(data, &format!("{what}; set it with: {embed}")));
                 }
-                Ok(Tls::roots(roots))
+                Ok(Tls::roots(Arc::clone(roots)))
             }
-            None => Ok(Tls::roots(rustls::RootCertStore::empty())),
+            None => Ok(Tls::roots(RootCertStore::empty())),
         }
     }
 

@@ -10,6 +10,7 @@ mod plugin;
 mod secret;
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
@@ -137,7 +138,9 @@ impl Credential {
             Bearer::Token(token) => Some(token.clone()),
             Bearer::File(file) => Some(file.show().map_err(|why| missing(&why))?),
             Bearer::Plugin(plugin) => {
-                let mut shown = plugin.show().await.map_err(|why| missing(&why))?;
+                // Rare and large: boxed once, it is in nobody else's way.
+                let running: Pin<Box<dyn Future<Output = _> + Send + '_>> = Box::pin(plugin.show());
+                let mut shown = running.await.map_err(|why: String| missing(&why))?;
                 if shown.certificate.is_none() {
                     shown.certificate = self.certificate();
                 }
