@@ -7,7 +7,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 use crate::auth::{Gate, Granted};
 use crate::credential::Identity;
@@ -39,24 +39,26 @@ impl Recheck<'_> {
     /// Dropping the future gives up what it asks at that moment.
     pub(crate) async fn lost(&self, mut granted: Granted) -> Ending {
         let mut seen = Instant::now();
+        let mut looked = seen;
         loop {
-            let looked = async {
-                match self.every {
-                    None => std::future::pending().await,
-                    Some(every) => sleep(every).await,
-                }
-                // Boxed: a session lasts hours, and this a moment.
-                Box::pin(self.look(&granted)).await
+            let look = self.every.map(|every| looked + every);
+            let expiry = granted.expires.map(from_now);
+            let Some(wake) = look.into_iter().chain(expiry).min() else {
+                return std::future::pending().await;
             };
-            let looked = tokio::select! {
-                () = expired(granted.expires) => {
-                    return Ending::new(Kind::Revoked, "the credential has expired");
-                }
-                looked = looked => looked,
-            };
-            match looked {
+            sleep_until(wake).await;
+            if granted.expires.is_some_and(is_past) {
+                return expired();
+            }
+            if look.is_none_or(|look| look > wake) {
+                // The clock was set, or this was as far ahead as a timer is set.
+                continue;
+            }
+            looked = Instant::now();
+            // Boxed: a session lasts hours, and this a moment.
+            match Box::pin(self.look(&granted)).await {
                 Ok(renewed) => {
-                    seen = Instant::now();
+                    seen = looked;
                     if let Some(renewed) = renewed {
                         *self.identity.lock().unwrap_or_else(PoisonError::into_inner) =
                             renewed.identity.clone();
@@ -82,6 +84,22 @@ impl Recheck<'_> {
     ///
     /// [`Kind::Revoked`] if access is lost; any other if that could not be found out.
     async fn look(&self, granted: &Granted) -> Result<Option<Granted>, Ending> {
+        let expiry = granted.expires.map(from_now);
+        let expired = async {
+            match expiry {
+                None => std::future::pending().await,
+                Some(expiry) => sleep_until(expiry).await,
+            }
+            Err(expired())
+        };
+        // Whoever answers slowly must not lengthen the life of a token.
+        tokio::select! {
+            answer = self.ask(granted) => answer,
+            ending = expired => ending,
+        }
+    }
+
+    async fn ask(&self, granted: &Granted) -> Result<Option<Granted>, Ending> {
         let renewed = self.gate.again(granted).await?;
         let identity = &renewed.as_ref().unwrap_or(granted).identity;
         let access = match self.connector.review(self.target, identity).await {
@@ -100,11 +118,16 @@ impl Recheck<'_> {
     }
 }
 
-/// Completes at this time, or never.
-async fn expired(time: Option<SystemTime>) {
-    let Some(time) = time else { return std::future::pending().await };
-    // More than one sleep, for the clock may be set meanwhile.
-    while let Ok(left) = time.duration_since(SystemTime::now()) {
-        sleep(left.min(FAR)).await;
-    }
+fn is_past(time: SystemTime) -> bool {
+    time <= SystemTime::now()
+}
+
+/// When to look whether this time has come.
+fn from_now(time: SystemTime) -> Instant {
+    let left = time.duration_since(SystemTime::now()).unwrap_or_default();
+    Instant::now() + left.min(FAR)
+}
+
+fn expired() -> Ending {
+    Ending::new(Kind::Revoked, "the credential has expired")
 }
