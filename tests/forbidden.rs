@@ -11,6 +11,9 @@ use fake_cluster::{Behaviour, Rights, Script, Step};
 const EXEC: &str = "/exec?namespace=demo&pod=shell&container=main&command=id";
 const ATTACH: &str = "/api/v1/namespaces/demo/pods/shell/attach?container=main&stdout=true";
 
+/// A name, the rights, the address, and words of the refusal.
+type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, &'a [&'a str]);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_says_which_verb_is_missing_and_what_to_type() {
     let cluster = cluster(Behaviour::default()).await;
@@ -20,7 +23,7 @@ async fn a_refusal_says_which_verb_is_missing_and_what_to_type() {
     let to_exec = "kubectl create role podwire-exec -n demo --verb=get,create --resource=pods/exec";
     let to_attach =
         "kubectl create role podwire-attach -n demo --verb=get,create --resource=pods/attach";
-    let rows: [(&str, &[(&str, &str)], &str, &[&str]); 4] = [
+    let rows: [Row<'_>; 4] = [
         ("none", &[], EXEC, &["both are missing", to_exec, "--role=podwire-exec --user=nobody"]),
         // The server names neither the verb nor the user then (recording `rbac_get_only`).
         ("get only", &[get], EXEC, &["create is missing", to_exec, "--user=NAME"]),

@@ -242,7 +242,9 @@ async fn extend(
     }
     let _ = hears.send(String::from_utf8(head).unwrap());
     let mut cluster = TcpStream::connect(place).await.unwrap();
-    io.write_all(b"HTTP/1.0 200 Connection established\r\nContent-Length: 9\r\n\r\n").await.unwrap();
+    io.write_all(b"HTTP/1.0 200 Connection established\r\nContent-Length: 9\r\n\r\n")
+        .await
+        .unwrap();
     // Either side may end it as it likes.
     let _ = copy_bidirectional(&mut io, &mut cluster).await;
 }

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use common::{Browser, Relay, Start, cluster, eventually, session, terminal, within};
+use common::{Authorizer, Browser, Relay, Start, cluster, eventually, session, terminal, within};
 use fake_cluster::{Behaviour, FakeCluster, Rights, Script, Step};
 use processes::Left;
+use serde_json::json;
 
 const RECHECK: Duration = Duration::from_secs(2);
 /// What the contract allows besides.
@@ -170,4 +171,72 @@ async fn every_identity_and_both_verbs_are_looked_at() {
     let exit = browser.message("exit").await;
     assert_eq!(exit["kind"], "revoked", "{exit}");
     assert!(exit["message"].as_str().unwrap().contains("the right to attach"), "{exit}");
+}
+
+/// What the hook says counts, while it lasts as well as before it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_authorizer_that_says_no_ends_the_session() {
+    let (none, revoked) = (Rights::none(), "revoked");
+    type Change = fn(&Authorizer, &FakeCluster);
+    let rows: [(&str, Change, &str); 5] = [
+        ("refused", |hook, _| hook.refuse(403), "does not allow this any more"),
+        ("logged out", |hook, _| hook.refuse(401), "does not allow this any more"),
+        (
+            "another user",
+            |hook, _| hook.allow(json!({"user": "admin", "groups": ["dev"]})),
+            "something else",
+        ),
+        (
+            "read only",
+            |hook, _| {
+                hook.allow(json!({"user": "execer", "groups": ["dev"], "readOnly": true}));
+            },
+            "something else",
+        ),
+        ("the right", |_, it| it.set_rights("execer", Rights::none()), "the right to exec"),
+    ];
+    for (what, change, says) in rows {
+        let cluster = cluster(Behaviour::default()).await;
+        cluster.set_rights("group:dev", none.clone());
+        let hook = Authorizer::start().await;
+        hook.allow(json!({"user": "execer", "groups": ["dev"]}));
+        let relay = hook.before(&cluster, &FLAGS).await;
+        let (mut browser, left) = opened(&relay, "nobody reads this").await;
+        if what != "the right" {
+            // A program that minds no keys: the rights for the signal are there.
+            browser.input("trap '' INT; sleep 4321 &\r").await;
+            left.until_runs("sleep 4321").await;
+        }
+        hook.asked(2).await;
+        change(&hook, &cluster);
+        let changed = Instant::now();
+        let exit = browser.message("exit").await;
+        assert!(changed.elapsed() < RECHECK + SLACK, "{what}: after {:?}", changed.elapsed());
+        assert_eq!(exit["kind"], revoked, "{what}: {exit}");
+        assert!(exit["message"].as_str().unwrap().contains(says), "{what}: {exit}");
+        assert_eq!(browser.closed().await.code, 4403, "{what}");
+        left.until_gone(what, &[]).await;
+    }
+}
+
+/// Somebody whom a gateway names loses what the cluster gives to a group of theirs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_of_a_gateways_loses_a_groups_right() {
+    let cluster = cluster(Behaviour::default()).await;
+    cluster.set_rights("group:dev", Rights::exec());
+    let flags = ["--headers-preset=remote-user", "--trusted-proxy=127.0.0.1"];
+    let start = Start { auth: "headers", ..Start::flags(&flags) }.and(&FLAGS);
+    let relay = start.before(&cluster).await;
+    let headers = [
+        ("sec-websocket-protocol", "podwire.v1"),
+        ("remote-user", "jane"),
+        ("remote-groups", "ops,dev"),
+    ];
+    let mut browser = relay.browser(EXECER, &headers).await;
+    browser.message("ready").await;
+    cluster.set_rights("group:dev", Rights::none());
+    let withdrawn = Instant::now();
+    let exit = browser.message("exit").await;
+    assert!(withdrawn.elapsed() < RECHECK + SLACK, "after {:?}", withdrawn.elapsed());
+    assert_eq!(exit["kind"], "revoked", "{exit}");
 }

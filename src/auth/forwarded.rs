@@ -107,6 +107,9 @@ mod tests {
     use super::*;
     use crate::config;
 
+    /// Lines of headers.
+    type Lines<'a> = &'a [(&'static str, &'a str)];
+
     fn config(flags: &[&str]) -> Config {
         let arguments = ["podwire"].iter().chain(flags).map(std::ffi::OsString::from);
         match config::parse(arguments, |_| None) {
@@ -188,7 +191,7 @@ mod tests {
             origin.map_or_else(|| "nothing".to_owned(), |origin| origin.to_string())
         };
         let proxy: &[&str] = &["--trusted-proxy", "10.0.0.1"];
-        let rows: &[(&str, &[(&'static str, &str)], &str)] = &[
+        let rows: &[(&str, Lines<'_>, &str)] = &[
             ("none", &[], "http://relay:8080"),
             ("both", &[(PROTO, "https"), (HOST, "term.example")], "https://term.example:443"),
             ("port", &[(PROTO, "https"), (HOST, "Term.example:8443")], "https://term.example:8443"),
