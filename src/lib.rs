@@ -11,9 +11,8 @@
 //! The modules in reading order: [`proto`] is what is true without a network, bytes in and bytes
 //! out; [`relay()`] is the one loop over two connections; [`accept()`] is the browser's door and
 //! [`Connector::open`] the cluster's; [`Clusters`] knows where clusters are; [`socket`] prepares
-//! both sides' connections. [`server`], [`sources`], [`config`], [`listener`] and [`logging`] are the
-//! program,
-//! which is only the library's first user.
+//! both sides' connections. [`server`], [`sources`], [`config`], [`listener`] and [`logging`] are
+//! the program, which is only the library's first user.
 //!
 //! # What holds
 //!
@@ -29,6 +28,8 @@
 //! 7. After the stop future completes, [`relay()`] returns in bounded time, and what is known of
 //!    the process is in the [`Outcome`].
 //! 8. No token and no terminal byte stands in a log line, an error or a `Debug` output.
+//! 9. A request to a cluster has the rights of one [`Identity`]: beside a caller's token nothing of
+//!    our own is shown, and where a caller has none there is no request.
 //!
 //! The library spawns nothing, and logs nothing above debug; [`server`] is the program and does both.
 //!
