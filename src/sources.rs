@@ -46,6 +46,8 @@ impl Sources {
             own,
             plugins: &config.allow_exec_plugin,
         })?;
+        // Here, so that sessions have nothing to change and share what they point to.
+        let clusters = clusters.with_limits(config.open);
         let tls = listener::tls(config)?;
         for warning in clusters.warnings() {
             log::warn!("{warning}");

@@ -82,10 +82,14 @@ impl Default for OpenLimits {
     }
 }
 
-/// One cluster's API server, and how to talk to it. Cheap to clone; clones share the TLS
-/// configuration and its session tickets.
+/// One cluster's API server, and how to talk to it. A clone is a pointer: each session has some.
 #[derive(Clone)]
 pub struct Connector {
+    inner: Arc<Api>,
+}
+
+#[derive(Clone)]
+struct Api {
     /// The cluster's name, as the browser is told it.
     name: Arc<str>,
     /// Scheme and authority.
@@ -102,7 +106,7 @@ pub struct Connector {
 
 impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Connector({} at {})", self.name, self.server)
+        write!(f, "Connector({} at {})", self.inner.name, self.inner.server)
     }
 }
 
@@ -143,19 +147,25 @@ impl Connector {
             .map_err(|error| format!("{server_name}: {error}"))?;
         let prefix = uri.path().trim_end_matches('/').into();
         let (name, via, limits) = (name.into(), Via::default(), OpenLimits::default());
-        Ok(Self { name, server: uri, prefix, via, tls, server_name, own, limits })
+        let server = uri;
+        let inner = Api { name, server, prefix, via, tls, server_name, own, limits };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The same, reached this way.
     #[must_use]
-    pub fn via(self, via: Via) -> Self {
-        Self { via, ..self }
+    pub fn via(mut self, via: Via) -> Self {
+        Arc::make_mut(&mut self.inner).via = via;
+        self
     }
 
     /// The same with these limits.
     #[must_use]
-    pub fn with_limits(self, limits: OpenLimits) -> Self {
-        Self { limits, ..self }
+    pub fn with_limits(mut self, limits: OpenLimits) -> Self {
+        if self.inner.limits != limits {
+            Arc::make_mut(&mut self.inner).limits = limits;
+        }
+        self
     }
 
     /// Runs the target's command or attaches, with the rights of this identity, and gives the
@@ -235,26 +245,26 @@ impl Connector {
     /// takes a certificate first, and the caller would be us.
     async fn way<'a>(&self, identity: &'a Identity) -> Result<Way<'a>, Ending> {
         let (shown, impersonated) = match identity {
-            Identity::Own => (self.own.show().await?, None),
-            Identity::Impersonated(it) => (self.own.show().await?, Some(it.as_ref())),
+            Identity::Own => (self.inner.own.show().await?, None),
+            Identity::Impersonated(it) => (self.inner.own.show().await?, Some(it.as_ref())),
             Identity::Token(token) => {
                 (Shown { token: Some(token.clone()), certificate: None }, None)
             }
         };
-        let tls = self.tls.config(shown.certificate.as_ref())?;
+        let tls = self.inner.tls.config(shown.certificate.as_ref())?;
         Ok(Way { tls, shown, impersonated })
     }
 
     /// Whether a credential that was refused is our own, and there is a newer one by now.
     async fn is_stale(&self, identity: &Identity, way: &Way<'_>) -> bool {
-        !matches!(identity, Identity::Token(_)) && self.own.refused(&way.shown).await
+        !matches!(identity, Identity::Token(_)) && self.inner.own.refused(&way.shown).await
     }
 
     fn place(&self, target: &Target, container: Option<String>, subprotocol: Subprotocol) -> Place {
         Place {
             session: target.session.clone(),
             protocol: subprotocol.name(),
-            cluster: self.name.as_ref().to_owned(),
+            cluster: self.inner.name.as_ref().to_owned(),
             namespace: target.namespace.clone(),
             pod: target.pod.clone(),
             container,
@@ -296,10 +306,10 @@ impl Connector {
         way: &Way<'_>,
         target: &Target,
     ) -> RequestBuilder {
-        let host = self.server.authority().map_or("", |authority| authority.as_str());
+        let host = self.inner.server.authority().map_or("", |authority| authority.as_str());
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("{}{path}", self.prefix))
+            .uri(format!("{}{path}", self.inner.prefix))
             .header(HOST, host)
             .header(USER_AGENT, concat!("podwire/", env!("CARGO_PKG_VERSION")))
             .header("audit-id", &target.session);
@@ -329,14 +339,14 @@ impl Connector {
             .map_err(|error| Ending::new(Kind::Internal, format!("no such request: {error}")))?;
         let dial = Dial {
             peer: CLUSTER,
-            server: &self.server,
-            via: &self.via,
-            name: &self.server_name,
+            server: &self.inner.server,
+            via: &self.inner.via,
+            name: &self.inner.server_name,
             tls: &way.tls,
-            trust: &self.tls,
-            limit: self.limits.connect,
+            trust: &self.inner.tls,
+            limit: self.inner.limits.connect,
         };
-        Conversation::begin(dial, request, self.limits).await
+        Conversation::begin(dial, request, self.inner.limits).await
     }
 
     /// The container that kubectl would choose, if the pod may be read.

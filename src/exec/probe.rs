@@ -95,17 +95,17 @@ pub(crate) struct Answered {
 
 impl Connector {
     pub(crate) fn is_tls(&self) -> bool {
-        self.server.scheme_str() == Some("https")
+        self.inner.server.scheme_str() == Some("https")
     }
 
     /// The proxy on the way, if there is one: host and port.
     pub(crate) fn proxy(&self) -> Option<(String, u16)> {
-        self.via.proxy().map(|proxy| (proxy.host.clone(), proxy.port))
+        self.inner.via.proxy().map(|proxy| (proxy.host.clone(), proxy.port))
     }
 
     /// Where our own token comes from, if that is not the kubeconfig itself.
     pub(crate) fn source(&self) -> Option<String> {
-        match &self.own.bearer {
+        match &self.inner.own.bearer {
             Bearer::None | Bearer::Token(_) => None,
             Bearer::File(file) => Some(file.path().display().to_string()),
             Bearer::Plugin(plugin) => Some(format!("the plugin {}", plugin.name)),
@@ -114,25 +114,25 @@ impl Connector {
 
     /// Whom TLS trusts, for people.
     pub(crate) fn authorities(&self) -> String {
-        self.tls.to_string()
+        self.inner.tls.to_string()
     }
 
     /// Where to dial, without the brackets of an IPv6 address.
     pub(crate) fn host_and_port(&self) -> (&str, u16) {
         let usual = if self.is_tls() { 443 } else { 80 };
-        let host = bare(self.server.host().unwrap_or_default());
-        (host, self.server.port_u16().unwrap_or(usual))
+        let host = bare(self.inner.server.host().unwrap_or_default());
+        (host, self.inner.server.port_u16().unwrap_or(usual))
     }
 
     /// The name that the certificate must have.
     pub(crate) fn verified_name(&self) -> String {
-        self.server_name.to_str().into_owned()
+        self.inner.server_name.to_str().into_owned()
     }
 
     /// The addresses of a name.
     pub(crate) async fn look_up(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Fault> {
-        match timeout(self.limits.connect, resolve(host, port)).await {
-            Err(_) => Err(Fault::Late(self.limits.connect)),
+        match timeout(self.inner.limits.connect, resolve(host, port)).await {
+            Err(_) => Err(Fault::Late(self.inner.limits.connect)),
             Ok(Err(error)) => Err(Fault::System(error)),
             Ok(Ok(found)) => Ok(found),
         }
@@ -140,7 +140,7 @@ impl Connector {
 
     /// Dials every address at the same time and says what each came to, in their order.
     pub(crate) async fn dial_all(&self, addresses: &[SocketAddr]) -> Vec<Tried> {
-        let limit = self.limits.connect;
+        let limit = self.inner.limits.connect;
         let mut dialling = JoinSet::new();
         for (index, &address) in addresses.iter().enumerate() {
             dialling.spawn(async move {
@@ -163,7 +163,7 @@ impl Connector {
         let tls = match self.way(identity).await {
             Ok(way) => way.tls,
             // That there is no credential is told by a step of its own.
-            Err(_) => self.tls.config(None).map_err(Fault::Way)?,
+            Err(_) => self.inner.tls.config(None).map_err(Fault::Way)?,
         };
         self.shake(tls).await
     }
@@ -178,15 +178,15 @@ impl Connector {
     }
 
     async fn shake(&self, tls: Arc<ClientConfig>) -> Result<Handshake, Fault> {
-        let limit = self.limits.connect;
+        let limit = self.inner.limits.connect;
         let begun = Instant::now();
         let dial = Dial {
             peer: CLUSTER,
-            server: &self.server,
-            via: &self.via,
-            name: &self.server_name,
+            server: &self.inner.server,
+            via: &self.inner.via,
+            name: &self.inner.server_name,
             tls: &tls,
-            trust: &self.tls,
+            trust: &self.inner.tls,
             limit,
         };
         let wire = dial.wire(begun + limit).await.map_err(Fault::Way)?;
@@ -194,7 +194,7 @@ impl Connector {
             return Ok(Handshake { time: begun.elapsed(), ..Handshake::default() });
         }
         let connecting =
-            TlsConnector::from(Arc::clone(&tls)).connect(self.server_name.clone(), wire);
+            TlsConnector::from(Arc::clone(&tls)).connect(self.inner.server_name.clone(), wire);
         let stream = match timeout_at(begun + limit, connecting).await {
             Err(_) => return Err(Fault::Late(limit)),
             Ok(Err(error)) => return Err(Fault::Tls(error)),
@@ -248,7 +248,7 @@ impl Connector {
                 is_renewed = true;
                 continue;
             }
-            let body = answer.body(self.limits.error_max).await;
+            let body = answer.body(self.inner.limits.error_max).await;
             return Ok(Answered { status, body });
         }
     }

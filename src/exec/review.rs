@@ -146,7 +146,7 @@ impl Connector {
             // Boxed: a session waits for this now and then, and lives without it.
             let answer = Box::pin(self.send(request, bytes, &way)).await?;
             if answer.response.status().is_success() {
-                return Ok(Box::pin(answer.body(self.limits.error_max)).await);
+                return Ok(Box::pin(answer.body(self.inner.limits.error_max)).await);
             }
             let refused = Box::pin(Refused::read(answer)).await;
             if !is_renewed && refused.is_about_credential() && self.is_stale(identity, &way).await {
@@ -170,7 +170,8 @@ impl Connector {
             return refused;
         }
         let verb = target.verb.name();
-        let review = timeout(self.limits.error, Box::pin(self.review(target, identity))).await;
+        let review =
+            timeout(self.inner.limits.error, Box::pin(self.review(target, identity))).await;
         let hint = match review {
             Ok(Ok(Access { get: true, create: true })) => {
                 format!("{verb} itself is allowed: something else forbids it, such as a webhook")
