@@ -72,3 +72,22 @@ async fn without_a_review_the_refusal_is_told_all_the_same() {
     let (answer, ()) = within("an answer", async { tokio::join!(asked, hang) }).await;
     answer.assert_refusal(403, "forbidden", "a cluster that hangs");
 }
+
+/// A server, or a proxy before it, may repeat what it was told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_in_a_refusal_is_not_repeated() {
+    let cluster = cluster(Behaviour::default()).await;
+    let token = cluster.token("execer");
+    let relay = Start::passthrough().before(&cluster).await;
+    let authorization = format!("Authorization: Bearer {token}\r\n");
+    for status in ["401 Unauthorized", "403 Forbidden", "500 Oh", "418 Teapot"] {
+        let body = format!("no: Authorization was Bearer {token}, and that is no good");
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        cluster.script_next(Script::answer(answer));
+        let answer = relay.ask(EXEC, &authorization).await;
+        let said = String::from_utf8_lossy(&answer.body).into_owned();
+        assert!(said.contains("(the token), and that is no good"), "L2 {status}: {said}");
+        assert!(!said.contains(&token), "L2 {status}");
+    }
+    assert!(!relay.log().contains(&token), "L2");
+}

@@ -17,7 +17,12 @@ type Row<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str);
 #[test]
 fn wrong_usage_is_one_line_with_a_remedy() {
     let rows: &[Row<'_>] = &[
-        ("C2 unknown flag", "--kubeconifg x", &[], "--kubeconifg; see podwire --help"),
+        (
+            "C2 unknown flag",
+            "--kubeconifg x",
+            &[],
+            "--kubeconifg; see podwire --help (did you mean --kubeconfig?)",
+        ),
         ("C2 unknown command", "server", &[], "see podwire --help"),
         ("C2 short flag", "-k", &[], "see podwire --help"),
         ("C2 no value", "--kubeconfig", &[], "see podwire --help"),

@@ -22,6 +22,7 @@ use crate::accept::{Body, Refusal};
 use crate::config::{Auth, Config};
 use crate::credential::{Identity, Token};
 use crate::door::Remote;
+use crate::exec;
 use crate::origin;
 use crate::proto::ending::{Ending, Kind};
 use crate::proto::session::Limits;
@@ -230,5 +231,11 @@ pub(crate) fn warn(config: &Config) {
             parameter;
             "tokens are read from addresses, which browsers, gateways and their logs keep"
         );
+    }
+    let in_the_clear = config.authorize_url.as_ref().filter(|url| {
+        url.scheme_str() == Some("http") && !url.host().is_some_and(exec::is_loopback)
+    });
+    if let Some(host) = in_the_clear.and_then(Uri::host) {
+        log::warn!(host; "what callers send, cookies too, goes to the authorizer in the clear");
     }
 }

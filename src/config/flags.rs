@@ -170,6 +170,15 @@ pub(super) fn all() -> impl Iterator<Item = &'static Flag> {
     GROUPS.iter().flat_map(|(_, flags)| flags.iter())
 }
 
+/// What is said of a flag that there is not.
+pub(super) fn unknown(name: &str) -> String {
+    let distance = |flag: &&Flag| strsim::damerau_levenshtein(flag.name, name);
+    // Further away it is another word.
+    let near = all().min_by_key(distance).filter(|flag| distance(flag) <= 2);
+    let meant = near.map_or(String::new(), |flag| format!(" (did you mean --{}?)", flag.name));
+    format!("unknown flag --{name}; see podwire --help{meant}")
+}
+
 /// The environment variable of a flag.
 pub(super) fn variable(name: &str) -> String {
     format!("PODWIRE_{}", name.replace('-', "_").to_ascii_uppercase())

@@ -148,7 +148,7 @@ pub fn parse(
             lexopt::Arg::Long("print-config") => print_config = true,
             lexopt::Arg::Long(name) => {
                 let Some(flag) = flags::all().find(|flag| flag.name == name) else {
-                    return Err(format!("unknown flag --{name}; see podwire --help"));
+                    return Err(flags::unknown(name));
                 };
                 let value = if flag.value.is_some() {
                     parser.value().and_then(lexopt::ValueExt::string).map_err(usage)?

@@ -41,7 +41,13 @@ impl Values {
     /// The settings in the form in which they can be typed. No flag holds a secret.
     pub(super) fn print(&self) -> String {
         flags::all().fold(String::new(), |mut text, flag| {
-            let _ = writeln!(text, "--{}={}", flag.name, self.text(flag.name));
+            let value = self.text(flag.name);
+            // Some put a key into the address of an authorizer.
+            let shown = match value.split_once('?') {
+                Some((address, _)) if flag.name == "authorize-url" => format!("{address}?…"),
+                _ => value.to_owned(),
+            };
+            let _ = writeln!(text, "--{}={shown}", flag.name);
             text
         })
     }

@@ -15,6 +15,9 @@ use crate::proto::ending::{Ending, Kind};
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(HeaderValue);
 
+/// The shortest token that is looked for in what others say.
+const SECRET_MIN: usize = 8;
+
 impl Token {
     /// Takes a token as it stands in a file or a header, without surrounding white space. Nothing
     /// if it is empty or could not stand in a header.
@@ -28,6 +31,16 @@ impl Token {
     /// The value of an `Authorization` header; hyper does not print it either.
     pub(crate) fn header(&self) -> &HeaderValue {
         &self.0
+    }
+
+    /// A sentence without the token: a server may say again what it was told.
+    pub(crate) fn taken_out_of(&self, sentence: &str) -> String {
+        let token = self.0.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
+        match token {
+            // Nothing that short is a secret, and words would be full of it.
+            Some(token) if token.len() >= SECRET_MIN => sentence.replace(token, "(the token)"),
+            _ => sentence.to_owned(),
+        }
     }
 
     /// When the token expires by its own word, if it is a JWT (RFC 7519 section 4.1.4). Nobody

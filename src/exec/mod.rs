@@ -290,7 +290,7 @@ impl Connector {
             .header(SEC_WEBSOCKET_PROTOCOL, offer);
         let answer = self.send(request, Bytes::new(), way).await?;
         if answer.response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(Answer::Refused(Refused::read(answer).await));
+            return Ok(Answer::Refused(Refused::read(answer, &way.shown).await));
         }
         let subprotocol = check_handshake(answer.response.headers(), &key, offer)?;
         let (io, early) = answer.into_upgraded().await?;

@@ -42,10 +42,17 @@ pub(super) fn reason(error: &(dyn Error + 'static)) -> String {
         return format!("tls: {}", tls_words(tls));
     }
     let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
+    loop {
+        // rustls has an address of its documentation to say about it.
+        let io = cause.downcast_ref::<io::Error>();
+        if io.is_some_and(|it| it.kind() == io::ErrorKind::UnexpectedEof) {
+            return "the connection ended too early".to_owned();
+        }
+        match cause.source() {
+            None => return cause.to_string(),
+            Some(inner) => cause = inner,
+        }
     }
-    cause.to_string()
 }
 
 /// Why a handshake of TLS failed.

@@ -4,7 +4,7 @@ use hyper::StatusCode;
 use serde::Deserialize;
 
 use super::conversation::Conversation;
-use crate::credential::Identity;
+use crate::credential::{Identity, Shown};
 use crate::proto::ending::{Ending, Kind};
 
 /// An answer that is not 101.
@@ -23,11 +23,15 @@ struct StatusBody {
 }
 
 impl Refused {
-    /// Reads what there is to read.
-    pub(super) async fn read(answer: Conversation) -> Self {
+    /// Reads what there is to read, but for what was shown: nobody shall find it in a log.
+    pub(super) async fn read(answer: Conversation, shown: &Shown) -> Self {
         let status = answer.response.status();
         let max = answer.limits.error_max;
-        Self::of(status, &answer.body(max).await)
+        let refused = Self::of(status, &answer.body(max).await);
+        match &shown.token {
+            None => refused,
+            Some(token) => Self { message: token.taken_out_of(&refused.message), ..refused },
+        }
     }
 
     /// The answer with this status and body.

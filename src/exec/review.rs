@@ -148,7 +148,7 @@ impl Connector {
             if answer.response.status().is_success() {
                 return Ok(Box::pin(answer.body(self.inner.limits.error_max)).await);
             }
-            let refused = Box::pin(Refused::read(answer)).await;
+            let refused = Box::pin(Refused::read(answer, &way.shown)).await;
             if !is_renewed && refused.is_about_credential() && self.is_stale(identity, &way).await {
                 is_renewed = true;
                 way = self.way(identity).await?;
