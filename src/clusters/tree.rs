@@ -9,7 +9,8 @@ use std::rc::Rc;
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
-/// How deep a tree may be: what `kubectl` writes has seven levels.
+/// How deep a tree may be, with what its aliases stand for: what `kubectl` writes has seven levels.
+/// Whoever reads a tree, or drops it, needs stack for each of them.
 const DEPTH_MAX: usize = 64;
 
 /// How many values a tree may have: those of two thousand clusters with their users and contexts.
@@ -85,8 +86,8 @@ fn json(text: &str) -> Option<Rc<Node>> {
 struct Tree {
     /// What is not complete yet, outermost first.
     open: Vec<Open>,
-    /// What aliases may stand for, by the parser's number.
-    anchors: BTreeMap<usize, Rc<Node>>,
+    /// What aliases may stand for and how high it is, by the parser's number.
+    anchors: BTreeMap<usize, (Rc<Node>, usize)>,
     nodes: usize,
     top: Option<Rc<Node>>,
 }
@@ -94,6 +95,9 @@ struct Tree {
 struct Open {
     node: Node,
     anchor: usize,
+    /// How many levels it has so far: one more than the highest value in it, of which text has
+    /// none. What `<<` stands for counts as a value, and so a level too many.
+    height: usize,
     /// The name of the field whose value comes next.
     name: Option<String>,
 }
@@ -123,22 +127,23 @@ impl Tree {
     }
 
     fn take(&mut self, event: Event<'_>) -> Result<(), &'static str> {
-        let begin = |node, anchor| Open { node, anchor, name: None };
+        let begin = |node, anchor| Open { node, anchor, height: 1, name: None };
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let is_plain = style == ScalarStyle::Plain && tag.is_none();
-                self.add(Rc::new(Node::Scalar(text.into_owned(), is_plain)), anchor)
+                self.add(Rc::new(Node::Scalar(text.into_owned(), is_plain)), 0, anchor)
             }
             Event::Alias(anchor) => {
-                let node = self.anchors.get(&anchor).cloned();
-                self.add(node.ok_or("an alias of something that is not complete")?, 0)
+                let known = self.anchors.get(&anchor).cloned();
+                let (node, height) = known.ok_or("an alias of something that is not complete")?;
+                self.add(node, height, 0)
             }
             Event::SequenceStart(anchor, _) => self.begin(begin(Node::List(Vec::new()), anchor)),
             Event::MappingStart(anchor, _) => self.begin(begin(Node::Map(BTreeMap::new()), anchor)),
             Event::SequenceEnd | Event::MappingEnd => {
                 let Some(mut done) = self.open.pop() else { return Ok(()) };
                 self.merge(&mut done.node)?;
-                self.add(Rc::new(done.node), done.anchor)
+                self.add(Rc::new(done.node), done.height, done.anchor)
             }
             _ => Ok(()),
         }
@@ -146,7 +151,13 @@ impl Tree {
 
     fn begin(&mut self, open: Open) -> Result<(), &'static str> {
         self.open.push(open);
-        if self.open.len() > DEPTH_MAX { Err("deeper than 64 levels") } else { Ok(()) }
+        self.fits(0)
+    }
+
+    /// Whether something of this height may stand here.
+    fn fits(&self, height: usize) -> Result<(), &'static str> {
+        let depth = self.open.len() + height;
+        if depth > DEPTH_MAX { Err("deeper than 64 levels") } else { Ok(()) }
     }
 
     fn count(&mut self, nodes: usize) -> Result<(), &'static str> {
@@ -155,15 +166,17 @@ impl Tree {
     }
 
     /// Puts a value where it belongs.
-    fn add(&mut self, node: Rc<Node>, anchor: usize) -> Result<(), &'static str> {
+    fn add(&mut self, node: Rc<Node>, height: usize, anchor: usize) -> Result<(), &'static str> {
         self.count(1)?;
+        self.fits(height)?;
         if anchor > 0 {
-            self.anchors.insert(anchor, Rc::clone(&node));
+            self.anchors.insert(anchor, (Rc::clone(&node), height));
         }
-        let Some(Open { node: around, name, .. }) = self.open.last_mut() else {
+        let Some(Open { node: around, name, height: highest, .. }) = self.open.last_mut() else {
             self.top = Some(node);
             return Ok(());
         };
+        *highest = (*highest).max(height + 1);
         match (around, name.take(), node.as_ref()) {
             (Node::List(all), ..) => all.push(node),
             (Node::Map(all), Some(name), _) => drop(all.insert(name, node)),
@@ -270,5 +283,31 @@ mod tests {
             let Err(why) = parse(text) else { panic!("{words}") };
             assert!(why.contains(words) && !why.contains("s3cr3t"), "{words}: {why}");
         }
+    }
+
+    /// Values of which each stands for the one before, some levels deeper.
+    fn chain(values: usize, levels: usize) -> String {
+        let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+        let first = format!("- &a0 {open}x{close}\n");
+        (1..values).fold(first, |text, it| format!("{text}- &a{it} {open}*a{}{close}\n", it - 1))
+    }
+
+    #[test]
+    fn what_aliases_stand_for_counts_as_if_it_were_written_out() {
+        // The list around the values is a level, too.
+        assert!(parse(chain(63, 1).as_bytes()).is_ok());
+        assert!(parse(chain(3, 21).as_bytes()).is_ok());
+        let merged = "a: &a {b: {c: d}}\ne: &e {<<: *a}\nf: {<<: [*e, *a]}\n";
+        assert!(parse(merged.as_bytes()).is_ok());
+        // The last of these had 88,000 levels, more than a stack has room for.
+        for (values, levels) in [(64, 1), (2, 32), (1600, 55)] {
+            let Err(why) = parse(chain(values, levels).as_bytes()) else { panic!("{values}") };
+            assert!(why.ends_with(": deeper than 64 levels"), "{values}: {why}");
+            assert!(!why.contains('\n'), "{why}");
+        }
+        let fields = (1..100).fold("a0: &a0 {x: y}\n".to_owned(), |text, it| {
+            format!("{text}a{it}: &a{it} {{x: *a{}}}\n", it - 1)
+        });
+        assert!(parse(fields.as_bytes()).is_err_and(|why| why.contains("deeper than 64")));
     }
 }
