@@ -3,8 +3,10 @@
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::fs::Mode;
+use rustix::process::umask;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -46,7 +48,8 @@ impl Listener {
                         Ok(_) | Err(_) => return Err(io::ErrorKind::AddrInUse.into()),
                     }
                 }
-                let listener = UnixListener::bind(path)?;
+                let listener = bind_private(path)?;
+                // A folder may have a default ACL, and there the mask does not count.
                 std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
                 Ok(Self::Unix(listener))
             }
@@ -79,6 +82,21 @@ impl Listener {
     }
 }
 
+/// Binds a Unix socket that never had another mode than 0600: changed afterwards, it would be open
+/// to others for a moment, and whoever connected then would stay.
+fn bind_private(path: &Path) -> io::Result<UnixListener> {
+    /// Two that change the mask at the same time could restore each other's.
+    static MASK: Mutex<()> = Mutex::new(());
+    // The mask is the whole process's. That is safe here: nothing is awaited until it is restored,
+    // the program binds before it starts any thread, and in a program of somebody else's a file
+    // that another thread creates at this moment is less open than meant, never more.
+    let _held = MASK.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = umask(Mode::from_raw_mode(0o177));
+    let listener = UnixListener::bind(path);
+    umask(before);
+    listener
+}
+
 /// What browsers speak to this listener besides plain HTTP: the configured certificate, if any.
 ///
 /// # Errors
@@ -96,4 +114,29 @@ pub fn tls(config: &Config) -> Result<Option<TlsAcceptor>, String> {
         .and_then(|it| it.with_no_client_auth().with_single_cert(chain, key))
         .map_err(|error| wrong("cert", &error))?;
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_unix_socket_is_never_open_to_others() {
+        let folder = std::env::temp_dir().join(format!("podwire-listener-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let file = |name: &str| {
+            let path = folder.join(name);
+            std::fs::write(&path, "").unwrap();
+            mode(&path)
+        };
+        let before = file("before");
+        let path = folder.join("socket");
+        let listener = bind_private(&path).unwrap();
+        assert_eq!(mode(&path), 0o600, "as it is created");
+        assert!(bind_private(&path).is_err(), "it is there");
+        assert_eq!(file("after"), before, "the mask is restored, after a failure, too");
+        drop(listener);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }
