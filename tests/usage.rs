@@ -54,6 +54,48 @@ fn wrong_usage_is_one_line_with_a_remedy() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// What is typed, the environment, and words of the line.
+type OddRow<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
+
+/// Such a value comes from a script that read a file with a line too many.
+#[test]
+fn a_value_with_control_characters_is_one_line_too() {
+    let rows: &[OddRow<'_>] = &[
+        (&["--listen", "80\n80"], &[], "--listen 80\\n80: not an address"),
+        (&["--admin-listen=80\r\n"], &[], "--admin-listen 80\\r\\n: not an address"),
+        (&["--auth", "o\nwn"], &[], "--auth o\\nwn: must be"),
+        (&["--auth", "\u{1b}[2Jown"], &[], "--auth \\u{1b}[2Jown: must be"),
+        (&["--route", "a\nb"], &[], "a route begins with a slash: a\\nb"),
+        (&["--allow-host", "a\nb"], &[], "--allow-host a\\nb: not a host"),
+        (&["--allow-origin", "a\tb"], &[], "a\\tb: not an origin"),
+        (&["--public-url", "https://a\nb/"], &[], "https://a\\nb"),
+        (&["--trusted-proxy", "10.0.0.1\u{2028}/8"], &[], "10.0.0.1\\u{2028}/8: not a network"),
+        (&["--base-path", "/a\r\nb"], &[], "--base-path /a\\r\\nb: not a path"),
+        (&["--shells", "a\nb"], &[], "--shells a\\nb: not a shell"),
+        (
+            &["--auth=passthrough", "--token-cookie", "a\nb"],
+            &[],
+            "--token-cookie a\\nb: not a name",
+        ),
+        (&["--li\nsten"], &[], "unknown flag --li\\nsten; see podwire --help"),
+        (&["--\u{202e}x=y"], &[], "unknown flag --\\u{202e}x; see podwire --help"),
+        (&["se\nrve"], &[], "see podwire --help"),
+        (&["--no-command=a\nb"], &[], "--no-command a\\nb: must be"),
+        (&[], &[("PODWIRE_LISTEN", "80\n")], "--listen 80\\n: not an address"),
+    ];
+    for (arguments, environment, words) in rows {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_podwire"));
+        let environment = environment.iter().copied();
+        let output = command.args(*arguments).env_clear().envs(environment).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{words}: {said:?}");
+        let line = said.strip_suffix('\n').unwrap();
+        assert!(line.starts_with("podwire: ") && line.contains(words), "{words}: {said:?}");
+        let odd = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{202e}');
+        assert!(!line.contains(odd), "{words}: {said:?}");
+    }
+}
+
 /// A Service named podwire gives each pod of its namespace variables that begin like ours.
 #[test]
 fn a_variable_that_is_no_flag_is_nobodys_mistake() {

@@ -18,6 +18,7 @@ use hyper::header::HeaderName;
 
 use crate::exec::OpenLimits;
 use crate::origin::{Origin, parse_host};
+use crate::proto::ending::is_odd;
 use crate::proto::session::Limits;
 use crate::route::Template;
 use crate::target::Target;
@@ -130,6 +131,26 @@ pub enum Command {
 ///
 /// One line that says what is wrong and what to type instead.
 pub fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<Command, String> {
+    command(arguments, environment).map_err(|error| one_line(&error))
+}
+
+/// What was typed may hold anything, and is repeated: what a terminal would act on is escaped, as
+/// in the sentence of an ending.
+fn one_line(error: &str) -> String {
+    error.chars().fold(String::new(), |mut line, c| {
+        if is_odd(c) {
+            line.extend(c.escape_default())
+        } else {
+            line.push(c)
+        }
+        line
+    })
+}
+
+fn command(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<Command, String> {
