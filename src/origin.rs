@@ -24,9 +24,9 @@ impl Origin {
     ///
     /// # Errors
     ///
-    /// What it should look like.
+    /// What it should look like, without what it is: that may hold a password.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text}: not an origin such as https://console.example:8443");
+        let wrong = || "not an origin such as https://console.example:8443".to_owned();
         let (scheme, authority) = text.split_once("://").ok_or_else(wrong)?;
         let default = match scheme.to_ascii_lowercase().as_str() {
             "http" => 80,

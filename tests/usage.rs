@@ -96,6 +96,34 @@ fn a_value_with_control_characters_is_one_line_too() {
     }
 }
 
+/// Some put a user and a password into every address.
+#[test]
+fn a_password_in_an_address_is_not_repeated() {
+    let rows = [
+        ("--public-url https://u:s3cret@h/", "--public-url h/: not an origin"),
+        ("--public-url https://s3cret@h:8443", "--public-url h:8443: not an origin"),
+        ("--public-url https://u:s3cret/s3cret@h/x", "--public-url h/x: not an origin"),
+        ("--public-url https://u:s3cret@s3cret@h/", "--public-url h/: not an origin"),
+        ("--allow-origin https://u:s3cret@h", "--allow-origin h: not an origin"),
+        ("--allow-origin https://a,https://u:s3cret@h", "--allow-origin h: not an origin"),
+        ("--allow-origin https://u:s3cret,s3cret@h", "--allow-origin …: not an origin"),
+        ("--allow-host u:s3cret@h", "--allow-host h: not a host"),
+        ("--trusted-proxy u:s3cret@10.0.0.1", "--trusted-proxy 10.0.0.1: not a network"),
+        ("--route https://u:s3cret@h/{pod}", "--route a route begins with a slash: h/{pod}"),
+        ("--listen u:s3cret@127.0.0.1:80", "--listen 127.0.0.1:80: not an address"),
+        ("--auth=hook --authorize-url http://u:s3cret@h/", "--authorize-url h/: not an address"),
+    ];
+    for (arguments, words) in rows {
+        let output = podwire(arguments, &[]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments}: {said}");
+        assert!(said.contains(words) && !said.contains("s3cret"), "{arguments}: {said}");
+    }
+    let variable = [("PODWIRE_ALLOW_ORIGIN", "https://u:s3cret@h")];
+    let said = String::from_utf8(podwire("", &variable).stderr).unwrap();
+    assert!(said.contains("--allow-origin h: ") && !said.contains("s3cret"), "{said}");
+}
+
 /// A Service named podwire gives each pod of its namespace variables that begin like ours.
 #[test]
 fn a_variable_that_is_no_flag_is_nobodys_mistake() {

@@ -230,7 +230,7 @@ impl Config {
             kubeconfig: values.optional("kubeconfig").map(PathBuf::from),
             context: values.optional("context").map(str::to_owned),
             clusters: values.list("clusters"),
-            public_url: values.optional("public-url").map(public_url).transpose()?,
+            public_url: values.read("public-url", values::public_url)?,
             trusted_proxy: values.read_list("trusted-proxy", values::proxy)?,
             allow_exec_plugin: values.list("allow-exec-plugin"),
             auth,
@@ -250,7 +250,7 @@ impl Config {
                 pod: subject("pod"),
                 container: subject("container"),
             },
-            allow_origin: values.read_list("allow-origin", Origin::parse)?,
+            allow_origin: values.read_list("allow-origin", values::origin)?,
             allow_host: values.read_list("allow-host", parse_host)?,
             routes: values.read_list("route", Template::parse)?,
             shells: values.read_list("shells", values::shell)?,
@@ -304,12 +304,6 @@ impl Config {
     pub fn is_loopback(&self) -> bool {
         self.listen.is_loopback()
     }
-}
-
-/// An origin; a path behind it is what `--base-path` says.
-fn public_url(text: &str) -> Result<Origin, String> {
-    let end = text.match_indices('/').nth(2).map_or(text.len(), |(at, _)| at);
-    Origin::parse(&text[..end]).map_err(|error| format!("--public-url {error}"))
 }
 
 fn session_limits(values: &Values) -> Result<Limits, String> {

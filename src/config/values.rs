@@ -12,6 +12,7 @@ use ipnet::IpNet;
 
 use super::flags;
 use super::{Auth, Hangup, Listen, LogFormat, Proxy};
+use crate::origin::Origin;
 
 /// The value of every flag, whatever it comes from. Lists are joined by commas.
 pub(super) struct Values(BTreeMap<&'static str, String>);
@@ -71,9 +72,7 @@ impl Values {
         read: impl Fn(&str) -> Result<T, String>,
     ) -> Result<T, String> {
         let text = self.text(name);
-        // What stands before the host of an address may be a password.
-        let shown = text.rsplit_once('@').map_or(text, |(_, host)| host);
-        read(text).map_err(|error| format!("--{name} {shown}: {error}"))
+        read(text).map_err(|error| format!("--{name} {}: {error}", shown(text)))
     }
 
     /// A value that can be `off`.
@@ -95,8 +94,15 @@ impl Values {
         read: impl Fn(&str) -> Result<T, String>,
     ) -> Result<Vec<T>, String> {
         let all = self.list(name);
-        let all = all.iter().map(|item| read(item).map_err(|error| format!("--{name} {error}")));
-        all.collect()
+        let read = |item: &String| {
+            read(item).map_err(|error| {
+                // A comma may be part of a password.
+                let is_cut = !item.contains('@') && self.text(name).contains('@');
+                let shown = if is_cut { "…" } else { shown(item) };
+                format!("--{name} {}", error.replace(item, shown))
+            })
+        };
+        all.iter().map(read).collect()
     }
 
     pub(super) fn count(
@@ -138,6 +144,11 @@ impl Values {
     }
 }
 
+/// What may be repeated of a value: what stands before the host of an address may be a password.
+fn shown(text: &str) -> &str {
+    text.rsplit_once('@').map_or(text, |(_, host)| host)
+}
+
 fn bounded<T: PartialOrd>(value: T, allowed: &RangeInclusive<T>, words: &str) -> Result<T, String> {
     if allowed.contains(&value) { Ok(value) } else { Err(format!("must be {words}")) }
 }
@@ -148,6 +159,20 @@ pub(super) fn listen(text: &str) -> Result<Listen, String> {
     }
     let parsed = text.replace("localhost:", "127.0.0.1:").parse();
     parsed.map(Listen::Tcp).map_err(|_| "not an address such as 127.0.0.1:8080".to_owned())
+}
+
+/// An origin that pages may have.
+pub(super) fn origin(text: &str) -> Result<Origin, String> {
+    Origin::parse(text).map_err(|error| format!("{text}: {error}"))
+}
+
+/// An origin, if any; a path behind it is what `--base-path` says.
+pub(super) fn public_url(text: &str) -> Result<Option<Origin>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let end = text.match_indices('/').nth(2).map_or(text.len(), |(at, _)| at);
+    Origin::parse(&text[..end]).map(Some)
 }
 
 pub(super) fn base_path(text: &str) -> Result<String, String> {
