@@ -16,6 +16,10 @@ const DEPTH_MAX: usize = 64;
 /// How many values a tree may have: those of two thousand clusters with their users and contexts.
 const NODES_MAX: usize = 100_000;
 
+/// What is wrong with more than one document.
+const SECOND: &str = "a second document, and kubectl reads the first only; put each into a file of \
+                      its own and list them in $KUBECONFIG";
+
 /// A value. It cannot be printed: it may be a secret.
 pub(super) enum Node {
     /// Text, and whether it stood there without quotes or a tag.
@@ -51,6 +55,9 @@ fn is_null(text: &str) -> bool {
 /// Where it is wrong and why, without anything of what stands there.
 pub(super) fn parse(text: &[u8]) -> Result<Option<Rc<Node>>, String> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {
+        return Err("line 1: not UTF-8 but UTF-16; save it as UTF-8".to_owned());
+    }
     let text = std::str::from_utf8(text).map_err(|error| {
         let line = text[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
         format!("line {line}: not UTF-8")
@@ -105,6 +112,7 @@ struct Open {
 impl Tree {
     fn read(mut self, text: &str) -> Result<Option<Rc<Node>>, String> {
         let mut documents = 0;
+        let mut start = (0, 0);
         for event in Parser::new_from_str(text) {
             let (event, place) = event.map_err(|error| {
                 // The parser's own words may repeat a character.
@@ -116,9 +124,19 @@ impl Tree {
             match event {
                 Event::DocumentStart(_) => {
                     documents += 1;
-                    if documents > 1 {
-                        return Err(wrong("a second document; put each into a file of its own"));
-                    }
+                    start = (line, column);
+                }
+                // Programs that write many documents like to end with an empty one.
+                Event::Scalar(ref text, ScalarStyle::Plain, _, None)
+                    if documents > 1 && self.open.is_empty() && is_null(text) => {}
+                Event::Scalar(..)
+                | Event::Alias(_)
+                | Event::SequenceStart(..)
+                | Event::MappingStart(..)
+                    if documents > 1 =>
+                {
+                    let (line, column) = start;
+                    return Err(format!("line {line}, column {column}: {SECOND}"));
                 }
                 event => self.take(event).map_err(wrong)?,
             }
@@ -248,6 +266,8 @@ mod tests {
             ),
             ("a: |\n  LS0t\n  LS0t\nb: >-\n  x\n  y\n", "{a=LS0t\nLS0t\n' b=x y'}"),
             ("a: !!str 0123\n", "{a=0123'}"),
+            ("a: b\n---\n", "{a=b}"),
+            ("a: b\n---\n# nothing\n---\n~\n...\n", "{a=b}"),
         ];
         for (text, tree) in rows {
             let read = parse(text.as_bytes()).unwrap();
@@ -265,12 +285,15 @@ mod tests {
             format!("{text}a{it}: &a{it} [{before}, {before}, {before}, {before}, {before}]\n")
         });
         assert!(parse(bomb.as_bytes()).is_ok(), "it is as small as it is written");
-        let rows: [(&[u8], &str); 12] = [
+        let rows: [(&[u8], &str); 15] = [
             (b"a: s3cr3t\n b: c\n", "line 2, column "),
             (b"a: s3cr3t\na: b\n", "line 2, column 1: a field stands there twice"),
             (b"a: b\n---\nc: d\n", "line 2, column 1: a second document"),
+            (b"a: b\n---\n- c\n", "file of its own and list them in $KUBECONFIG"),
+            (b"---\n---\nc: d\n", "line 2, column 1: a second document"),
             (b"a: b\nc: \xff\n", "line 2: not UTF-8"),
             (b"\xff\xfea\0:\0", "line 1: not UTF-8"),
+            (b"\xfe\xff\0a\0:", "save it as UTF-8"),
             (b"a: &a [*a]\n", "not complete"),
             (b"a: *b\n", "line 1, column 4: not YAML"),
             (b"{[a]: b}", "the name of a field is not text"),
