@@ -142,9 +142,9 @@ pub fn parse(
 fn one_line(error: &str) -> String {
     error.chars().fold(String::new(), |mut line, c| {
         if is_odd(c) {
-            line.extend(c.escape_default())
+            line.extend(c.escape_default());
         } else {
-            line.push(c)
+            line.push(c);
         }
         line
     })
