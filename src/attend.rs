@@ -46,8 +46,6 @@ pub(crate) struct Shared {
 pub(crate) struct Wish {
     /// None if there is no such cluster.
     pub(crate) connector: Option<Connector>,
-    /// As it was named; none for the default one.
-    pub(crate) cluster: Option<String>,
     pub(crate) target: Target,
     /// What else to start where that is not there, or why nothing may be started.
     pub(crate) candidates: Result<Candidates, Ending>,
@@ -184,6 +182,7 @@ async fn access_lost(shared: &Shared, farewell: &Farewell, granted: Granted) -> 
     let Some(connector) = &farewell.connector else { return std::future::pending().await };
     let recheck = Recheck {
         gate: &shared.gate,
+        sources: &shared.sources,
         connector,
         target: &farewell.target,
         identity: &farewell.identity,
@@ -310,7 +309,7 @@ impl Account {
         let user = wish.granted.user.as_ref().map(|user| shared.registry.user(user));
         let dialect = caller.upgrade.dialect();
         // A name of nothing may be of any length, and belongs into no log.
-        let cluster = wish.cluster.clone().filter(|_| wish.connector.is_some());
+        let cluster = wish.connector.as_ref().map(|connector| connector.name().to_owned());
         let entry = Entry::new(&wish.target, cluster, dialect, user, Arc::clone(&wish.remote));
         Self { shared, entry: Arc::new(entry), permit: None, stage: Stage::Opening, end: None }
     }

@@ -136,7 +136,10 @@ pub(crate) fn check_against(
 }
 
 fn foreign() -> Ending {
-    Ending::new(Kind::Forbidden, "this origin is not allowed; see --allow-origin")
+    Ending::new(
+        Kind::Forbidden,
+        "this origin is not allowed; see --allow-origin, or --public-url behind a gateway",
+    )
 }
 
 /// The host that a request names, without its port. Two are refused (RFC 9112 section 3.2): somebody

@@ -7,12 +7,14 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::auth::{Gate, Granted};
 use crate::credential::Identity;
 use crate::exec::Connector;
 use crate::proto::ending::{Ending, Kind};
+use crate::sources::Sources;
 use crate::target::Target;
 
 /// How far ahead a timer is set: a token's own idea of when it expires may be any number.
@@ -21,6 +23,9 @@ const FAR: Duration = Duration::from_hours(24 * 365);
 /// What is looked at, and how often.
 pub(crate) struct Recheck<'a> {
     pub(crate) gate: &'a Gate,
+    /// Where newer credentials of our own may have been read.
+    pub(crate) sources: &'a watch::Receiver<Sources>,
+    /// Where the session is.
     pub(crate) connector: &'a Connector,
     pub(crate) target: &'a Target,
     /// Whose rights the session has; kept up to date for what is done after it.
@@ -102,18 +107,31 @@ impl Recheck<'_> {
     async fn ask(&self, granted: &Granted) -> Result<Option<Granted>, Ending> {
         let renewed = self.gate.again(granted).await?;
         let identity = &renewed.as_ref().unwrap_or(granted).identity;
-        let access = match self.connector.review(self.target, identity).await {
+        let is_open = match self.newest()?.is_open_to(self.target, identity).await {
             Err(ending) if ending.kind == Kind::Unauthorized => {
                 let message = "the cluster does not accept the credential any more";
                 return Err(Ending::new(Kind::Revoked, message));
             }
-            access => access?,
+            is_open => is_open?,
         };
-        if self.connector.is_enough(access, self.target, identity).await {
+        if is_open {
             Ok(renewed)
         } else {
             let verb = self.target.verb.name();
             Err(Ending::new(Kind::Revoked, format!("the right to {verb} was withdrawn")))
+        }
+    }
+}
+
+impl Recheck<'_> {
+    /// The session's cluster as it was last read. One that has moved is asked where it was: the
+    /// session is still there.
+    fn newest(&self) -> Result<Connector, Ending> {
+        let sources = self.sources.borrow();
+        match sources.clusters.get(Some(self.connector.name())) {
+            None => Err(Ending::new(Kind::Revoked, "this cluster is not configured any more")),
+            Some(newest) if newest.is_at_the_same(self.connector) => Ok(newest.clone()),
+            Some(_) => Ok(self.connector.clone()),
         }
     }
 }

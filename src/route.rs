@@ -15,6 +15,10 @@ use crate::target::{Target, Verb};
 /// The longest command, all words together. It travels in the request line of the API server.
 const COMMAND_MAX: usize = 32 * 1024;
 
+/// The longest address that is sent to an API server: escaped, a command is up to three times as
+/// long, and the library's own limit is 64 KiB.
+const ADDRESS_MAX: usize = 60 * 1024;
+
 /// A decoded query: names and values in order.
 #[derive(Debug, Default)]
 pub(crate) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
@@ -356,7 +360,8 @@ impl Wanted {
         if target.command.iter().any(|word| word.contains('\0')) {
             return Err(bad("a word of the command contains NUL"));
         }
-        if target.command.iter().map(String::len).sum::<usize>() > COMMAND_MAX {
+        let length = target.command.iter().map(String::len).sum::<usize>();
+        if length > COMMAND_MAX || target.path(target.container.as_deref()).len() > ADDRESS_MAX {
             return Err(bad("the command is too long"));
         }
         if !(target.stdin || target.stdout || target.stderr) {

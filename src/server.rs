@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use log::Level;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
@@ -178,7 +179,11 @@ async fn answer(
     respond(shared, remote, &mut request).await.unwrap_or_else(|refusal| {
         shared.metrics.rejected(refusal.ending.kind, Some(refusal.status.as_u16()));
         let Ending { kind, message, .. } = &refusal.ending;
-        log::debug!(
+        // Whoever sets up a gateway meets a rule first, and the browser says nothing of it.
+        let is_rule = refusal.ending.kind == Kind::Forbidden;
+        let level = if is_rule { Level::Info } else { Level::Debug };
+        log::log!(
+            level,
             remote = forwarded::remote(&shared.config, request.headers(), remote),
             kind = kind.facts().name, status = refusal.status.as_u16(),
             message = message.as_ref();
@@ -222,31 +227,36 @@ async fn respond(
         let ticket = shared.gate.ticket(&asked, found.wanted).await?;
         return ticket.ok_or_else(|| no_such_address().into());
     }
-    let (response, upgrade) = accept(request)?;
+    // Everybody hears that this is no upgrade, and what is wrong with one only who has a credential.
+    let accepted = match accept(request) {
+        Err(refusal) if refusal.status != StatusCode::BAD_REQUEST => return Err(refusal),
+        accepted => accepted,
+    };
     let mut wanted = found.wanted;
     let (method, headers) = (request.method(), request.headers());
     let asked = Asked { config, sources, method, headers, uri: &uri, remote };
     let is_page = origin::is_browser(request.headers());
-    let granted = match shared.gate.grant(&asked, &mut wanted).await {
+    let mut granted = match shared.gate.grant(&asked, &mut wanted).await {
         Err(denied) if denied.in_band && is_page => {
+            let (response, upgrade) = accepted?;
             tell(shared, upgrade, denied.ending);
             return Ok(response);
         }
         granted => granted?,
     };
+    let (response, upgrade) = accepted?;
     let mut wanted = wanted?;
     wanted.check()?;
     wanted.target.trace = Trace::of(request.headers());
     let candidates = shell::put_shell(config, &mut wanted);
-    let connector = {
+    let connector = granted.connector.take().or_else(|| {
         let sources = shared.sources.borrow();
-        let connector = sources.clusters.get(wanted.cluster.as_deref()).cloned();
-        connector.map(|connector| connector.with_limits(config.open))
-    };
-    let cluster = wanted.cluster;
+        sources.clusters.get(wanted.cluster.as_deref()).cloned()
+    });
+    let connector = connector.map(|connector| connector.with_limits(config.open));
     let remote = forwarded::remote(config, request.headers(), remote).into();
     let target = wanted.target;
-    let wish = Box::new(Wish { connector, cluster, target, candidates, granted, remote });
+    let wish = Box::new(Wish { connector, target, candidates, granted, remote });
     let (answer, answered) = oneshot::channel();
     tokio::spawn(session(Arc::clone(shared), wish, Caller { upgrade, is_page, answer }));
     // What became of a session is counted and logged by its task.

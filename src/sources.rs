@@ -4,15 +4,20 @@
 //! this must never know: requests, sessions.
 
 use std::fmt;
+use std::time::Duration;
 
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::auth::Gate;
 use crate::clusters::{Choice, Clusters, Own};
 use crate::config::{Auth, Config};
 use crate::{admin, listener, metrics};
+
+/// How long reading the files again may take: they are small, and network file systems slow.
+const READ_MAX: Duration = Duration::from_secs(10);
 
 /// The clusters, and the certificate that browsers see.
 #[derive(Clone)]
@@ -64,7 +69,14 @@ impl Sources {
 /// Dropping the future ends the watch.
 pub async fn reread(mut signal: Signal, config: Config, sources: watch::Sender<Sources>) {
     while signal.recv().await.is_some() {
-        let read = Sources::read(&config);
+        let config = config.clone();
+        // In a thread of its own: a file may be one that blocks, such as a pipe.
+        let reading = tokio::task::spawn_blocking(move || Sources::read(&config));
+        let read = match timeout(READ_MAX, reading).await {
+            Ok(Ok(read)) => read,
+            Ok(Err(_)) => Err("the files could not be read".to_owned()),
+            Err(_) => Err(format!("the files were not read within {} s", READ_MAX.as_secs())),
+        };
         metrics::note_reload(read.is_ok());
         match read {
             Ok(read) => {

@@ -177,7 +177,10 @@ async fn every_identity_and_both_verbs_are_looked_at() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_authorizer_that_says_no_ends_the_session() {
     type Change = fn(&Authorizer, &FakeCluster);
-    let rows: [(&str, Change, &str); 5] = [
+    let rows: [(&str, Change, &str); 7] = [
+        // What gateways answer to whoever has logged out.
+        ("to the login", |hook, _| hook.refuse(302), "does not allow this any more"),
+        ("gone", |hook, _| hook.refuse(404), "does not allow this any more"),
         ("refused", |hook, _| hook.refuse(403), "does not allow this any more"),
         ("logged out", |hook, _| hook.refuse(401), "does not allow this any more"),
         (
@@ -238,4 +241,32 @@ async fn a_user_of_a_gateways_loses_a_groups_right() {
     let exit = browser.message("exit").await;
     assert!(withdrawn.elapsed() < RECHECK + SLACK, "after {:?}", withdrawn.elapsed());
     assert_eq!(exit["kind"], "revoked", "{exit}");
+}
+
+/// What an operator takes out of the configuration ends, and what is in it counts as it is now.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_follow_what_is_read_again() {
+    let cluster = cluster(Behaviour::default()).await;
+    let relay = Start::flags(&["--recheck=1s"]).before(&cluster).await;
+    let kubeconfig = relay.folder().join("kubeconfig");
+    let mut browser = relay.v1(&terminal("sleep 1000")).await;
+    browser.message("ready").await;
+    // A new token, and the old one is withdrawn.
+    let asked = cluster.requests().len();
+    cluster.set_token("admin", "a-newer-token");
+    std::fs::write(&kubeconfig, cluster.kubeconfig()).unwrap();
+    relay.reload().await;
+    relay.until_logged(" configuration read again ", 1).await;
+    let is_new = |it: &fake_cluster::Request| {
+        it.header("authorization") == Some("Bearer a-newer-token") && it.path().contains("review")
+    };
+    eventually("a look with it", || cluster.requests()[asked..].iter().any(is_new)).await;
+    assert_eq!(relay.logged(" session end "), 0, "{}", relay.log());
+    // The whole context is taken out.
+    let other = cluster.kubeconfig().replace("\"demo\"", "\"other\"");
+    std::fs::write(&kubeconfig, other).unwrap();
+    relay.reload().await;
+    let exit = browser.message("exit").await;
+    assert_eq!(exit["kind"], "revoked", "{exit}");
+    assert!(exit["message"].as_str().unwrap().contains("not configured any more"), "{exit}");
 }

@@ -53,7 +53,9 @@ async fn assert_nothing(relay: &Relay, paths: &[String], headers: &str) {
     let query = "?namespace=demo&pod=shell&container=main&command=id&stdin=true&stdout=true";
     for path in paths {
         for method in METHODS {
-            for target in [path.clone(), format!("{path}{query}")] {
+            let odd = ["?proto=nonsense", "?proto=raw&proto=seed", "?x=%ff", "?namespace=.."];
+            let odd = odd.map(|query| format!("{path}{query}"));
+            for target in [path.clone(), format!("{path}{query}")].into_iter().chain(odd) {
                 let open = upgrade(&target, headers);
                 let plain = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
                 for request in [open, plain] {
@@ -95,6 +97,7 @@ async fn no_address_has_anything_for_a_caller_without_a_credential() {
         assert_nothing(&relay, &paths, "").await;
         assert_nothing(&relay, &paths, "Remote-User: admin\r\nCookie: token=\r\n").await;
         assert_nothing(&relay, &paths, "Origin: https://evil\r\n").await;
+        assert_nothing(&relay, &paths, "Sec-WebSocket-Protocol: chat\r\n").await;
     }
     assert_eq!(cluster.connections(), 0, "nobody asked the cluster");
 }

@@ -151,6 +151,9 @@ async fn a_command_has_room_where_its_address_has() {
         let status = relay.ask(&of(len), "").await.status;
         assert!(statuses.contains(&status), "{id}: {status}");
     }
+    // Three times as long when it is escaped for the cluster.
+    let escaped = format!("{DEMO}&container=main&command={}", "/".repeat(25_000));
+    relay.ask(&escaped, "").await.assert_refusal(400, "bad_request", "U11 25 000 slashes");
     assert_eq!(cluster.connections(), 1, "nothing else was dialled");
 }
 

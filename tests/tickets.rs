@@ -8,9 +8,11 @@ mod common;
 
 use std::collections::HashSet;
 
-use common::{Answer, Authorizer, Relay, Start, cluster, session, terminal};
-use fake_cluster::{Behaviour, FakeCluster, Rights};
+use common::{Answer, Authorizer, Relay, Start, cluster, eventually, session, terminal};
+use fake_cluster::{Behaviour, FakeCluster, Rights, Script, Step};
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 const QUERY: &str = "namespace=demo&pod=shell&container=main&command=true";
 const PAGE: &str = "Origin: http://localhost\r\n";
@@ -63,6 +65,9 @@ async fn a_ticket_is_for_whoever_may_open_a_session() {
             let json = answer.json();
             assert_eq!(json["expiresInSeconds"], 30, "{id}");
             assert_eq!(json["ticket"].as_str().unwrap().len(), 43, "{id}: 256 bits");
+            // The page that may ask may read the answer, too.
+            let page = headers.lines().find_map(|line| line.strip_prefix("Origin: "));
+            assert_eq!(answer.header("access-control-allow-origin"), page, "{id}");
         }
     }
     // A ticket is no credential for another one.
@@ -227,4 +232,42 @@ async fn there_are_no_tickets_unless_they_were_asked_for() {
     let relay = Relay::start(&cluster).await;
     post(&relay, QUERY, "").await.assert_refusal(404, "not_found", "POST");
     assert_eq!(relay.ask(&format!("/exec?{QUERY}&ticket=x"), "").await.status, 101);
+}
+
+/// Another cluster may have the name by then, and would get the caller's token.
+#[tokio::test]
+async fn a_ticket_is_for_the_cluster_that_it_was_asked_for() {
+    let (first, second) =
+        (cluster(Behaviour::default()).await, cluster(Behaviour::default()).await);
+    let relay = relay(&first, "passthrough,ticket", &[]).await;
+    let ticket = ticket(&relay, QUERY, &bearer(&first, "admin")).await;
+    std::fs::write(relay.folder().join("kubeconfig"), second.kubeconfig()).unwrap();
+    relay.reload().await;
+    relay.until_logged(" configuration read again ", 1).await;
+    assert_eq!(relay.ask(&format!("/exec?{QUERY}&ticket={ticket}"), "").await.status, 101);
+    session(&first, 0).await;
+    assert_eq!(second.requests().len(), 0);
+}
+
+/// Anybody can make up tokens; a cluster that does not answer must not cost a connection for each.
+#[tokio::test]
+async fn only_so_many_callers_wait_for_a_cluster() {
+    let hangs = Behaviour { before_tls: Some(Script::new([Step::Hang])), ..Behaviour::default() };
+    let cluster = cluster(hangs).await;
+    let relay = relay(&cluster, "passthrough,ticket", &[]).await;
+    let head = format!("POST /tickets?{QUERY} HTTP/1.1\r\nHost: localhost\r\n");
+    let ask = async |number: usize| {
+        let mut tcp = TcpStream::connect(relay.addr()).await.unwrap();
+        let token = format!("Authorization: Bearer made-up-{number}\r\n\r\n");
+        tcp.write_all(format!("{head}{token}").as_bytes()).await.unwrap();
+        tcp
+    };
+    let mut waiting = Vec::new();
+    for number in 0..64 {
+        waiting.push(ask(number).await);
+    }
+    eventually("the cluster has them all", || cluster.connections() >= 128).await;
+    let answer = post(&relay, QUERY, "Authorization: Bearer made-up-more\r\n").await;
+    answer.assert_refusal(503, "limit", "one more");
+    assert_eq!(cluster.connections(), 128);
 }

@@ -22,7 +22,7 @@ use crate::accept::{Body, Refusal};
 use crate::config::{Auth, Config};
 use crate::credential::{Identity, Token};
 use crate::door::Remote;
-use crate::exec;
+use crate::exec::{self, Connector};
 use crate::origin;
 use crate::proto::ending::{Ending, Kind};
 use crate::proto::session::Limits;
@@ -76,6 +76,8 @@ pub(crate) struct Granted {
     pub(crate) terms: Terms,
     /// What somebody else was asked about it, to be asked again.
     pub(crate) question: Option<Arc<Question>>,
+    /// The cluster, where that was settled earlier; else it is the one that is named.
+    pub(crate) connector: Option<Connector>,
 }
 
 /// What somebody else decided about a session: only ever less than the flags allow.
@@ -173,9 +175,12 @@ impl Gate {
         let connector = connector.ok_or_else(|| Ending::new(Kind::NotFound, "no such cluster"))?;
         if asked.config.auth == Auth::Passthrough {
             // Anybody can make up a token, and tickets that nobody can use keep others from theirs.
-            let connector = connector.with_limits(asked.config.open);
+            let connector = connector.clone().with_limits(asked.config.open);
+            let _permit = tickets.asking()?;
             connector.review(&wanted.target, &granted.identity).await?;
         }
+        // Another cluster may have this name when the ticket is used.
+        let granted = Granted { connector: Some(connector), ..granted };
         Ok(Some(tickets.give(asked, &before, wanted, granted)?))
     }
 

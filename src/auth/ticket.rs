@@ -13,12 +13,13 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN,
-    TRANSFER_ENCODING,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL,
+    CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN, TRANSFER_ENCODING, VARY,
 };
 use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
 use subtle::ConstantTimeEq;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::{Asked, Granted, User};
@@ -44,6 +45,13 @@ const TICKETS_OF_ONE_MAX: usize = TICKETS_MAX / 16;
 /// may ask with a head of many.
 const KEPT_MAX: usize = 16 * 1024 * 1024;
 
+/// How many callers may wait at once for a cluster to say that it knows their token. Each has two
+/// connections to it, and whoever can reach the relay can be one of them.
+const ASKING_MAX: usize = 64;
+
+/// What a word of a command takes besides its letters, in bytes.
+const WORD: usize = 64;
+
 /// The longest body that is overlooked. None is needed.
 const BODY_MAX: u64 = 4096;
 
@@ -51,6 +59,7 @@ const BODY_MAX: u64 = 4096;
 pub(super) struct Tickets {
     /// This process's own, so that nothing can be found by trying.
     key: RandomState,
+    asking: Semaphore,
     /// By a hash of their secret.
     inner: Mutex<HashMap<u64, Ticket>>,
 }
@@ -115,7 +124,18 @@ fn not_valid() -> Ending {
 
 impl Tickets {
     pub(super) fn new() -> Self {
-        Self { key: RandomState::new(), inner: Mutex::default() }
+        let asking = Semaphore::new(ASKING_MAX);
+        Self { key: RandomState::new(), asking, inner: Mutex::default() }
+    }
+
+    /// A place among those whom a cluster is asked about.
+    ///
+    /// # Errors
+    ///
+    /// There are too many.
+    pub(super) fn asking(&self) -> Result<SemaphorePermit<'_>, Ending> {
+        let message = "too many callers wait for a ticket; try again later";
+        self.asking.try_acquire().map_err(|_| Ending::new(Kind::Limit, message))
     }
 
     /// Gives out a ticket for what was granted.
@@ -138,10 +158,10 @@ impl Tickets {
             until: Instant::now() + LIFE,
             owner: granted.user.as_ref().map(|user| self.owner(user)),
             origin: origin(asked.headers)?,
+            kept: size(asked) + weight(before) + weight(&wanted),
             asked: bound(before),
             wanted,
             granted,
-            kept: size(asked),
         };
         self.keep(ticket)?;
         let ticket = URL_SAFE_NO_PAD.encode(secret);
@@ -153,6 +173,12 @@ impl Tickets {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(VARY, HeaderValue::from_static("Origin"));
+        // It was allowed to ask, so it may read the answer (WHATWG Fetch, "CORS protocol").
+        if let Some(origin) = asked.headers.get(ORIGIN) {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
         Ok(response)
     }
 
@@ -238,6 +264,11 @@ fn origin(headers: &HeaderMap) -> Result<Option<Origin>, Ending> {
     };
     let nowhere = || Ending::new(Kind::Forbidden, "a page without an origin gets no ticket");
     origin.map(Some).ok_or_else(nowhere)
+}
+
+/// How many bytes what is asked for takes, about.
+fn weight(wanted: &Wanted) -> usize {
+    wanted.target.command.iter().map(|word| word.len() + WORD).sum()
 }
 
 /// How many bytes of a request may be kept for its ticket.

@@ -152,6 +152,16 @@ impl Connector {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// The cluster's name.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Whether the other one is at the same address.
+    pub(crate) fn is_at_the_same(&self, other: &Self) -> bool {
+        self.inner.server == other.inner.server
+    }
+
     /// The same, reached this way.
     #[must_use]
     pub fn via(mut self, via: Via) -> Self {

@@ -67,21 +67,28 @@ impl Connector {
         Ok(Access { get, create })
     }
 
-    /// Whether it is enough to open the target: on older servers one verb is.
-    pub(crate) async fn is_enough(
+    /// Whether this identity may still open the target. The first no is the answer, whatever else
+    /// could not be found out.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Connector::review`].
+    pub(crate) async fn is_open_to(
         &self,
-        access: Access,
         target: &Target,
         identity: &Identity,
-    ) -> bool {
-        match access {
-            Access { get: true, create: true } => true,
-            Access { get: false, .. } => false,
-            // Only who can read the version can rely on it being old.
-            Access { get: true, create: false } => {
-                let minor = self.minor_version(target, identity).await;
-                minor.is_ok_and(|minor| minor.is_some_and(|minor| minor < BOTH_VERBS))
-            }
+    ) -> Result<bool, Ending> {
+        if !self.is_allowed(target, identity, "get").await? {
+            return Ok(false);
+        }
+        if self.is_allowed(target, identity, "create").await? {
+            return Ok(true);
+        }
+        // On older servers one verb is enough; only who can read the version can rely on it.
+        match self.minor_version(target, identity).await {
+            Ok(minor) => Ok(minor.is_some_and(|minor| minor < BOTH_VERBS)),
+            Err(why) if matches!(why.kind, Kind::Forbidden | Kind::NotFound) => Ok(false),
+            Err(why) => Err(why),
         }
     }
 

@@ -21,6 +21,14 @@ use crate::tls::{Tls, of_this_machine};
 /// The longest answer: a target, a token and some hundred groups.
 const ANSWER_MAX: usize = 64 * 1024;
 
+/// What the authorizer says.
+pub(super) enum Said {
+    /// Yes, with this JSON.
+    Yes(Vec<u8>),
+    /// No; this is what a caller hears who wants a session.
+    No(Ending),
+}
+
 /// Whoever is asked, and how.
 pub(super) struct Way {
     url: Uri,
@@ -58,19 +66,18 @@ impl Way {
         })
     }
 
-    /// Asks with these headers, and gives the JSON of an answer that is a yes.
+    /// Asks with these headers.
     ///
     /// # Errors
     ///
-    /// `unauthorized` and `forbidden` are the authorizer's own words; anything else means that it
-    /// could not be asked.
-    pub(super) async fn ask(&self, headers: &HeaderMap) -> Result<Vec<u8>, Ending> {
+    /// It could not be asked.
+    pub(super) async fn ask(&self, headers: &HeaderMap) -> Result<Said, Ending> {
         let message = "the authorizer did not answer in time; see --authorize-timeout";
         let late = |_| Err(Ending::new(Kind::ClusterTimeout, message));
         timeout(self.time, self.exchange(headers)).await.unwrap_or_else(late)
     }
 
-    async fn exchange(&self, headers: &HeaderMap) -> Result<Vec<u8>, Ending> {
+    async fn exchange(&self, headers: &HeaderMap) -> Result<Said, Ending> {
         let mut request = Request::new(Full::new(Bytes::new()));
         let path = self.url.path_and_query().cloned();
         *request.uri_mut() = path.map_or_else(Uri::default, Uri::from);
@@ -93,29 +100,37 @@ impl Way {
     }
 }
 
-/// Only 200 is a yes, and only with JSON: the page of a login form has the status 200, too.
-async fn read(answer: Conversation) -> Result<Vec<u8>, Ending> {
-    let refused = |message: String| Err(Ending::new(Kind::ClusterProtocol, message));
-    match answer.response.status() {
+/// Only 200 is a yes, and only with JSON: the page of a login form has the status 200, too. A
+/// redirect is one to a login.
+async fn read(answer: Conversation) -> Result<Said, Ending> {
+    let wrong = |message: String| Ending::new(Kind::ClusterProtocol, message);
+    let status = answer.response.status();
+    let other = || wrong(format!("the authorizer answered {}", status.as_u16()));
+    match status {
         StatusCode::OK => {}
         StatusCode::UNAUTHORIZED => {
-            return Err(Ending::new(Kind::Unauthorized, "the authorizer wants a login"));
+            let message = "the authorizer wants a login";
+            return Ok(Said::No(Ending::new(Kind::Unauthorized, message)));
         }
         StatusCode::FORBIDDEN => {
-            return Err(Ending::new(Kind::Forbidden, "the authorizer does not allow this"));
+            let message = "the authorizer does not allow this";
+            return Ok(Said::No(Ending::new(Kind::Forbidden, message)));
         }
-        status => return refused(format!("the authorizer answered {}", status.as_u16())),
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => return Err(other()),
+        _ if status.is_redirection() || status.is_client_error() => return Ok(Said::No(other())),
+        _ => return Err(other()),
     }
     let content = answer.response.headers().get(CONTENT_TYPE).and_then(|it| it.to_str().ok());
     let content = content.and_then(|it| it.split(';').next()).unwrap_or_default().trim();
     if !content.eq_ignore_ascii_case("application/json") {
-        return refused("the authorizer did not answer with application/json".to_owned());
+        let message = "the authorizer did not answer with application/json";
+        return Ok(Said::No(wrong(message.to_owned())));
     }
     let json = answer.body(ANSWER_MAX + 1).await;
     if json.len() > ANSWER_MAX {
-        return refused("the authorizer's answer is longer than 64 KiB".to_owned());
+        return Err(wrong("the authorizer's answer is longer than 64 KiB".to_owned()));
     }
-    Ok(json)
+    Ok(Said::Yes(json))
 }
 
 /// Whose word counts for the authorizer's certificate.

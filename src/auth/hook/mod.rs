@@ -15,7 +15,7 @@ use hyper::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use tokio::sync::Semaphore;
 
 use self::answer::Answer;
-use self::ask::Way;
+use self::ask::{Said, Way};
 use super::{Asked, Denied, Granted, forwarded, passthrough};
 use crate::config::Config;
 use crate::proto::ending::{Ending, Kind};
@@ -91,7 +91,10 @@ impl Hook {
         let new = || uuid::Uuid::new_v4().to_string();
         let session = wanted.as_ref().map_or_else(|_| new(), |it| it.target.session.clone());
         let headers = question(asked, &session);
-        let answer = Answer::parse(&self.way.ask(&headers).await?)?;
+        let answer = match self.way.ask(&headers).await? {
+            Said::Yes(json) => Answer::parse(&json)?,
+            Said::No(ending) => return Err(ending),
+        };
         let granted = answer.granted()?;
         if let Ok(wanted) = wanted {
             answer.put_into(wanted, &asked.sources.borrow().clusters, asked.config)?;
@@ -107,13 +110,13 @@ impl Hook {
     /// `revoked` if that is nothing, or something else than before; any other kind if the
     /// authorizer could not be asked.
     pub(super) async fn again(&self, question: &Arc<Question>) -> Result<Granted, Ending> {
-        let json = self.way.ask(&question.headers).await.map_err(|why| match why.kind {
-            Kind::Unauthorized | Kind::Forbidden => {
-                Ending::new(Kind::Revoked, "the authorizer does not allow this any more")
+        let answer = match self.way.ask(&question.headers).await? {
+            Said::Yes(json) => Answer::parse(&json)?,
+            Said::No(_) => {
+                let message = "the authorizer does not allow this any more";
+                return Err(Ending::new(Kind::Revoked, message));
             }
-            _ => why,
-        })?;
-        let answer = Answer::parse(&json)?;
+        };
         let granted = answer.granted()?;
         if answer.decided() != question.decided {
             let message = "the authorizer allows something else by now";
@@ -144,6 +147,8 @@ fn question(asked: &Asked<'_>, session: &str) -> HeaderMap {
         let text = name.as_str();
         let is_said_by_a_proxy = SAID_BY_A_PROXY.iter().any(|it| text.starts_with(it));
         if is_left_out(text)
+            // Many frameworks do not tell `x_forwarded_user` from the one with hyphens.
+            || text.contains('_')
             || dropped.iter().any(|it| it == text)
             || is_said_by_a_proxy && !is_trusted
         {
