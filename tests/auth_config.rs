@@ -78,6 +78,8 @@ fn what_would_open_a_door_does_not_start() {
 fn what_would_have_no_effect_or_another_one_does_not_start() {
     assert_refused(&[
         ("C4 no name", "--auth headers --trusted-proxy 10.0.0.7", "needs --user-header, or a"),
+        ("C4 what to type", "--auth headers", "type --headers-preset=oauth2-proxy, or --user-h"),
+        ("a pattern", "--allow-exec-plugin *", "such as --allow-exec-plugin=aws,kubelogin"),
         (
             "C4 groups alone",
             "--auth headers --trusted-proxy 10.0.0.7 --groups-header X-Groups",

@@ -1,6 +1,6 @@
 //! Credential plugins as a kubeconfig describes them, and whether they may be run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -32,9 +32,13 @@ pub(super) fn build(exec: &Entry, cluster: &Entry, allowed: &[String]) -> Result
     };
     // Only what has a separator is a path, and then it is relative to the kubeconfig.
     let is_path = command.contains('/');
-    let command = if is_path { exec.path(command) } else { command.into() };
+    let command = if is_path { whole(&exec.path(command)) } else { command.into() };
     let shown = command.display();
-    if !allowed.iter().any(|name| Path::new(name) == command) {
+    let is_it = |name: &String| {
+        // However a path is written, it is that of one program.
+        if name.contains('/') { whole(Path::new(name)) == command } else { *name == *command }
+    };
+    if !allowed.iter().any(is_it) {
         let what = format!("({shown}) may not be run; allow it with --allow-exec-plugin={shown}");
         return Err(exec.wrong("command", &what));
     }
@@ -82,6 +86,12 @@ pub(super) fn build(exec: &Entry, cluster: &Entry, allowed: &[String]) -> Result
         program,
         kept: tokio::sync::Mutex::default(),
     })
+}
+
+/// A path from the root.
+fn whole(path: &Path) -> PathBuf {
+    // Fails where we are in no folder.
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn environment(exec: &Entry) -> Result<Vec<(String, Secret)>, String> {

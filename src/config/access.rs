@@ -58,7 +58,10 @@ impl Config {
         only(Auth::Passthrough, "--token-cookie", self.token_cookie.is_some())?;
         only(Auth::Passthrough, "--token-query", self.token_query.is_some())?;
         if auth == Auth::Headers && self.user_header.is_none() {
-            return Err(format!("--auth {auth} needs {user_header}"));
+            return Err(format!(
+                "--auth {auth} needs {user_header} to say who is there: type \
+                 --headers-preset=oauth2-proxy, or --user-header=X-Forwarded-User"
+            ));
         }
         if auth == Auth::Hook && self.authorize_url.is_none() {
             return Err(format!("--auth {auth} needs --authorize-url"));
@@ -69,7 +72,20 @@ impl Config {
             return Err("--authorize-ca is for an --authorize-url with https".to_owned());
         }
         self.check_headers()?;
-        self.check_names()
+        self.check_names()?;
+        self.check_plugins()
+    }
+
+    /// What would allow nothing, and look as if it allowed everything.
+    fn check_plugins(&self) -> Result<(), String> {
+        match self.allow_exec_plugin.iter().find(|name| name.contains('*')) {
+            None => Ok(()),
+            Some(name) => Err(format!(
+                "--allow-exec-plugin {name} is no program: name each that may be run as the \
+                 kubeconfig does in users[].user.exec.command, such as \
+                 --allow-exec-plugin=aws,kubelogin"
+            )),
+        }
     }
 
     /// Whoever is trusted with headers can be anybody.

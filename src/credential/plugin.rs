@@ -151,7 +151,10 @@ impl Plugin {
         };
         match status.code() {
             Some(0) => Answer::parse(&output, self.version)?.good(),
-            Some(code) => Err(format!("ended with exit code {code}; run it by hand to read why")),
+            Some(code) => Err(format!(
+                "ended with exit code {code}; run it by hand to read why; here it gets only PATH, \
+                 HOME and the like of the environment, and the kubeconfig's env"
+            )),
             None => Err("was killed".to_owned()),
         }
     }

@@ -176,6 +176,13 @@ fn a_plugin_that_may_not_or_cannot_be_run_is_told() {
             "--allow-exec-plugin=/tmp/aws",
         ),
         (
+            "a path that is written in another way, and allowed",
+            &["--allow-exec-plugin=/nowhere/./x//aws"],
+            exec("command: /nowhere/x/aws"),
+            "users[u].user.exec.command (/nowhere/x/aws) is not a program",
+            "install it",
+        ),
+        (
             "not installed",
             allowed,
             exec("command: aws"),
