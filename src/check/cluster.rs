@@ -20,6 +20,9 @@ use crate::proto::ending::{Ending, Kind};
 /// The first minor version of Kubernetes 1 that asks for the right to create, too.
 const BOTH_VERBS: u64 = 35;
 
+/// The first minor version of Kubernetes 1 that tells everybody who they are.
+const TELLS_NAMES: u64 = 28;
+
 /// What stands at the end of a source whose own user is left out.
 const CALLERS: &str = ", the callers' tokens";
 
@@ -59,11 +62,13 @@ pub(super) async fn config(
 
 /// Everything that needs a server. What fails is in the report.
 pub(super) async fn go(report: &mut Printed, subject: &Subject<'_>, shows: Result<Shows, Ending>) {
+    let rest = ["version", "subprotocol", "RBAC get", "RBAC create", "round trip"];
     let Ok(user) = token(report, subject, shows).await else {
-        let rest = ["version", "subprotocol", "RBAC get", "RBAC create", "round trip"];
         return report.skipped(&rest, "token");
     };
-    let minor = version(report, subject).await;
+    let Ok(minor) = version(report, subject, user.is_some()).await else {
+        return report.skipped(&rest[1..], "version");
+    };
     let known = Known { user, minor };
     let trip = if subject.has_pod {
         let Subject { config, connector, identity, wanted, .. } = subject;
@@ -110,7 +115,7 @@ async fn token(
         }
         status if status.is_success() => User::read(&answer.body),
         StatusCode::FORBIDDEN => User::named_in(&answer.sentence()),
-        // Before 1.28 there is nobody to ask; a wrong credential would have been refused.
+        // Before 1.28 there is nobody to ask. Where the server is no API server it is the same.
         StatusCode::NOT_FOUND => None,
         _ => return fail(&reasons::no_answer(&answer.ending())),
     };
@@ -119,7 +124,7 @@ async fn token(
     }
     match &user {
         Some(user) => report.ok("token", &format!("you are {}", user.sentence())),
-        None => report.ok("token", "accepted; the server is older than 1.28 and tells no names"),
+        None => report.ok("token", "it was not refused; the server tells no names"),
     }
     if let Some(left) = shows.expires.and_then(|at| at.duration_since(now).ok()) {
         report.note(&format!("the token is good for {} more", span(left)));
@@ -141,9 +146,13 @@ struct Version {
     full: String,
 }
 
-/// For people, and for what depends on it. Nothing fails without.
-async fn version(report: &mut Printed, subject: &Subject<'_>) -> Option<u64> {
-    let Subject { connector, identity, wanted, .. } = subject;
+/// For people, and for what depends on it. Nothing fails without, unless nothing at all is there.
+async fn version(
+    report: &mut Printed,
+    subject: &Subject<'_>,
+    is_known: bool,
+) -> Result<Option<u64>, ()> {
+    let Subject { connector, identity, wanted, about, .. } = subject;
     let why = match connector.ask("/version", None, &wanted.target, identity).await {
         Ok(answer) if answer.status.is_success() => {
             let version: Option<Version> = serde_json::from_slice(&answer.body).ok();
@@ -152,16 +161,29 @@ async fn version(report: &mut Printed, subject: &Subject<'_>) -> Option<u64> {
                     report.ok("version", &format!("Kubernetes {}", version.full));
                     // Some clouds write `36+`.
                     let minor = version.minor.trim_end_matches('+').parse().ok();
-                    return minor.filter(|_| version.major == "1");
+                    let minor = minor.filter(|_| version.major == "1");
+                    if !is_known && minor.is_some_and(|minor| minor < TELLS_NAMES) {
+                        report.note("servers older than 1.28 tell nobody's name");
+                    }
+                    return Ok(minor);
                 }
                 None => "the answer makes no sense".to_owned(),
             }
         }
-        Ok(answer) => answer.sentence(),
+        Ok(answer) => {
+            if let Some(field) = &about.path_in
+                && !is_known
+                && answer.status == StatusCode::NOT_FOUND
+            {
+                report.failed("version", &reasons::no_api(field));
+                return Err(());
+            }
+            answer.sentence()
+        }
         Err(why) => why.message.into_owned(),
     };
     report.untried("version", &format!("not told: {why}"));
-    None
+    Ok(None)
 }
 
 fn subprotocol(report: &mut Printed, known: &Known, trip: Option<&Trip>) {
@@ -175,8 +197,8 @@ fn subprotocol(report: &mut Printed, known: &Known, trip: Option<&Trip>) {
         return report.untried(
             step,
             &format!(
-                "not tried: it is chosen only where there is a pod, so name one with --namespace \
-                 and --pod ({usual})"
+                "not tried: it is chosen only where there is a pod, so name one with --pod \
+                 ({usual})"
             ),
         );
     };
@@ -295,7 +317,8 @@ fn round_trip(
 ) {
     let step = "round trip";
     let Some(trip) = trip else {
-        return report.untried(step, "not tried: name a pod with --namespace and --pod");
+        return report
+            .untried(step, "not tried: name a pod with --pod, and with --namespace where it is");
     };
     let is_allowed = access.is_none_or(|access| access.get && access.create);
     match &trip.opened {

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 pub(crate) use self::certificate::authorities;
 use self::report::{Report, Trouble};
 use crate::auth::Gate;
-use crate::clusters::{Choice, Clusters, Own};
+use crate::clusters::{About, Choice, Clusters, NAME_ONE, Own};
 use crate::config::Config;
 use crate::credential::{Identity, Token};
 use crate::exec::Connector;
@@ -31,7 +31,7 @@ const TOKEN: &str = "PODWIRE_TOKEN";
 /// Wrong configuration, as the program's other command ends then.
 const WRONG: u8 = 2;
 
-/// The namespace that is asked about when none is named, as kubectl has it.
+/// The namespace that is asked about when neither we nor the context name one, as kubectl has it.
 const NAMESPACE: &str = "default";
 
 /// The name of the one cluster that a pod knows, which is no context.
@@ -70,6 +70,7 @@ struct Subject<'a> {
     /// Where, and whether there is a pod in it at all.
     wanted: Wanted,
     has_pod: bool,
+    about: About,
 }
 
 async fn check(config: &Config) -> u8 {
@@ -100,7 +101,6 @@ fn prepare(config: &Config) -> Result<(Subject<'_>, Clusters), String> {
     Gate::new(config)?;
     listener::tls(config)?;
     let asked = &config.subject;
-    let wanted = wanted(config)?;
     let identity = match std::env::var(TOKEN) {
         Err(std::env::VarError::NotPresent) => Identity::Own,
         Ok(token) if Token::new(&token).is_some() => {
@@ -123,6 +123,10 @@ fn prepare(config: &Config) -> Result<(Subject<'_>, Clusters), String> {
         others: &config.clusters,
         own,
         plugins: &config.allow_exec_plugin,
+    })
+    .map_err(|why| match why.strip_suffix(NAME_ONE) {
+        Some(rest) if cluster.is_some() => format!("{rest}name one with --cluster"),
+        _ => why,
     })?
     .with_limits(config.open);
     let connector = clusters.get(cluster).ok_or_else(|| {
@@ -131,19 +135,18 @@ fn prepare(config: &Config) -> Result<(Subject<'_>, Clusters), String> {
     })?;
     let connector = connector.clone();
     let has_pod = asked.pod.is_some();
-    Ok((Subject { config, connector, identity, wanted, has_pod }, clusters))
+    let about = clusters.about().clone();
+    let wanted = wanted(config, about.namespace.as_deref())?;
+    Ok((Subject { config, connector, identity, wanted, has_pod, about }, clusters))
 }
 
-/// Where to look, by the rules that names have in every request.
-fn wanted(config: &Config) -> Result<Wanted, String> {
+/// Where to look, by the rules that names have in every request; `namespace` is the context's own.
+fn wanted(config: &Config, namespace: Option<&str>) -> Result<Wanted, String> {
     let asked = &config.subject;
-    if asked.pod.is_some() && asked.namespace.is_none() {
-        return Err("--pod needs --namespace: add the one that the pod is in".to_owned());
-    }
     if asked.container.is_some() && asked.pod.is_none() {
         return Err("--container needs --pod: add the one that the container is in".to_owned());
     }
-    let namespace = asked.namespace.as_deref().unwrap_or(NAMESPACE);
+    let namespace = asked.namespace.as_deref().or(namespace).unwrap_or(NAMESPACE);
     let pod = asked.pod.as_deref().unwrap_or(NO_POD);
     let target = Target {
         container: asked.container.clone(),

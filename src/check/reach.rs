@@ -17,12 +17,13 @@ pub(super) async fn go(report: &mut Printed, subject: &Subject<'_>) -> Result<()
         Some((host, port)) => (host.as_str(), *port),
         None => connector.host_and_port(),
     };
+    let setting = proxy.as_ref().map(|_| setting(subject));
     let what = if proxy.is_some() { "the proxy" } else { "the server" };
     let addresses = match connector.look_up(host, port).await {
         Ok(addresses) if !addresses.is_empty() => addresses,
         found => {
             let why = found.err();
-            report.failed("DNS", &reasons::no_name(what, host, why.as_ref()));
+            report.failed("DNS", &reasons::no_name(setting, host, why.as_ref()));
             report.skipped(&["TCP", "TLS", "ALPN"], "DNS");
             return Err("DNS");
         }
@@ -35,15 +36,24 @@ pub(super) async fn go(report: &mut Printed, subject: &Subject<'_>) -> Result<()
         report.ok("DNS", &format!("{what}, {host}, is {list}"));
     }
     let tried = connector.dial_all(&addresses).await;
-    tcp(report, what, &tried, proxy.is_some())?;
-    tls(report, subject, proxy.is_some()).await
+    tcp(report, what, &tried, setting)?;
+    tls(report, subject, setting).await
+}
+
+/// Where the proxy that is used is set.
+fn setting(subject: &Subject<'_>) -> &'static str {
+    match (subject.about.has_proxy_of_environment, subject.connector.is_tls()) {
+        (false, _) => reasons::PROXY_URL,
+        (true, true) => "HTTPS_PROXY",
+        (true, false) => "HTTP_PROXY",
+    }
 }
 
 fn tcp(
     report: &mut Printed,
     what: &str,
     tried: &[Tried],
-    is_proxied: bool,
+    proxy: Option<&str>,
 ) -> Result<(), &'static str> {
     let mut failures = Vec::new();
     let mut first = None;
@@ -55,11 +65,11 @@ fn tcp(
         }
     }
     let Some((address, time)) = first else {
-        report.failed("TCP", &reasons::no_connection(what, &failures, is_proxied));
+        report.failed("TCP", &reasons::no_connection(what, &failures, proxy));
         report.skipped(&["TLS", "ALPN"], "TCP");
         return Err("TCP");
     };
-    let way = if is_proxied { "the proxy" } else { "the server itself, no proxy" };
+    let way = if proxy.is_some() { "the proxy" } else { "the server itself, no proxy" };
     report.ok("TCP", &format!("{address} in {} ({way})", milliseconds(time)));
     for (address, fault) in failures {
         report.note(&format!("but {address}: {fault}; sessions lose time with it"));
@@ -70,14 +80,14 @@ fn tcp(
 async fn tls(
     report: &mut Printed,
     subject: &Subject<'_>,
-    is_proxied: bool,
+    proxy: Option<&str>,
 ) -> Result<(), &'static str> {
     let connector = &subject.connector;
     let shaken = connector.handshake(&subject.identity).await;
     if let Err(Fault::Way(why)) = &shaken {
         // It was there a moment ago if there is no proxy.
-        let step = if is_proxied { "proxy" } else { "TCP" };
-        report.failed(step, &reasons::no_way(why));
+        let step = if proxy.is_some() { "proxy" } else { "TCP" };
+        report.failed(step, &reasons::no_way(why, proxy.unwrap_or(reasons::PROXY_URL)));
         report.skipped(&["TLS", "ALPN"], step);
         return Err(step);
     }

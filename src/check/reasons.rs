@@ -18,20 +18,43 @@ fn show(field: &str) -> String {
     format!("kubectl config view --minify -o jsonpath='{{.clusters[0].cluster.{field}}}'")
 }
 
-pub(super) fn no_name(what: &str, host: &str, fault: Option<&Fault>) -> Trouble {
+/// The field of a kubeconfig's cluster that names a proxy. Else it is a variable.
+pub(super) const PROXY_URL: &str = "proxy-url";
+
+/// What shows which proxy is in use.
+fn show_proxy(setting: &str) -> String {
+    if setting == PROXY_URL { show(PROXY_URL) } else { format!("env | grep -i {setting}") }
+}
+
+/// What is left where a proxy is of no use.
+fn directly(setting: &str) -> String {
+    let remedy = if setting == PROXY_URL {
+        "take the proxy-url out of the kubeconfig's cluster".to_owned()
+    } else {
+        format!("unset {setting}, or name the server in NO_PROXY")
+    };
+    format!("if the server can be reached directly, {remedy}")
+}
+
+/// `proxy` is the setting with the proxy whose name it is, else it is the server's.
+pub(super) fn no_name(proxy: Option<&str>, host: &str, fault: Option<&Fault>) -> Trouble {
     let why = fault.map_or_else(|| "it has no address".to_owned(), ToString::to_string);
-    let field = if what == "the proxy" { "proxy-url" } else { "server" };
-    Trouble::new(format!("{what}'s name {host} cannot be looked up: {why}"))
+    let (what, field) = proxy.map_or(("the server", "server"), |setting| ("the proxy", setting));
+    let trouble = Trouble::new(format!("{what}'s name {host} cannot be looked up: {why}"))
         .likely("a typing mistake in the name, or a cluster that does not exist any more")
-        .likely("a name that is known only inside of a VPN or a company's network")
-        .todo(format!("compare it with the {field} that kubectl uses on a machine where it works:"))
-        .todo(show(field))
+        .likely("a name that is known only inside of a VPN or a company's network");
+    let compare = format!("compare it with the {field} that kubectl uses where it works:");
+    let trouble = trouble.todo(compare);
+    match proxy {
+        Some(setting) => trouble.todo(show_proxy(setting)),
+        None => trouble.todo(show("server")),
+    }
 }
 
 pub(super) fn no_connection(
     what: &str,
     failures: &[(SocketAddr, &Fault)],
-    is_proxied: bool,
+    proxy: Option<&str>,
 ) -> Trouble {
     let refused = |fault: &Fault| {
         let Fault::System(error) = fault else { return false };
@@ -44,8 +67,9 @@ pub(super) fn no_connection(
     let trouble = Trouble::new(format!("no connection to {what}: {all}"));
     if failures.iter().any(|(_, fault)| refused(fault)) {
         let trouble = trouble.likely("the machine is there, and nothing listens on that port");
-        return if is_proxied {
-            trouble.likely("the proxy is not running").todo(DIRECTLY).todo(show("proxy-url"))
+        return if let Some(setting) = proxy {
+            let trouble = trouble.likely("the proxy is not running").todo(directly(setting));
+            trouble.todo(show_proxy(setting))
         } else {
             trouble
                 .likely("the API server is being restarted, or a local cluster is not running")
@@ -56,7 +80,7 @@ pub(super) fn no_connection(
     let trouble = trouble
         .likely("a firewall or a security group drops the packets, or a VPN is not up")
         .likely("the address is one of another network");
-    if is_proxied {
+    if proxy.is_some() {
         return trouble;
     }
     trouble.likely("this network reaches others only through a proxy").todo(
@@ -64,21 +88,17 @@ pub(super) fn no_connection(
     )
 }
 
-/// What is left where a proxy is of no use.
-const DIRECTLY: &str = "if the server can be reached directly, take out the proxy-url, or name the \
-                        server in NO_PROXY";
-
 /// The proxy is there and leads nowhere.
-pub(super) fn no_way(why: &Ending) -> Trouble {
+pub(super) fn no_way(why: &Ending, setting: &str) -> Trouble {
     let says = |words: &str| why.message.contains(words);
     let trouble = Trouble::new(why.message.clone());
     if says("login") {
         return trouble
-            .todo(
-                "write USER:PASSWORD@ before the host in the kubeconfig's proxy-url, or in \
-                 HTTPS_PROXY, with what is no letter or digit percent-encoded (@ is %40, : is %3A)",
-            )
-            .todo(DIRECTLY);
+            .todo(format!(
+                "write USER:PASSWORD@ before the host in {setting}, with what is no letter or \
+                 digit percent-encoded (@ is %40, : is %3A)"
+            ))
+            .todo(directly(setting));
     }
     if why.kind == Kind::ClusterTimeout {
         return trouble
@@ -88,7 +108,7 @@ pub(super) fn no_way(why: &Ending) -> Trouble {
     trouble
         .likely("the proxy does not allow CONNECT to that host and port; many allow only 443")
         .likely("its URL has the wrong scheme: http, https and socks5 are different things")
-        .todo(DIRECTLY)
+        .todo(directly(setting))
 }
 
 pub(super) fn tls(
@@ -329,6 +349,15 @@ pub(super) fn no_trip(why: &Ending, code: u8, target: &Target) -> Trouble {
             .todo(format!("kubectl exec {pod} -n {namespace} -- sh")),
         _ => trouble,
     }
+}
+
+/// Nothing is where an API server has something for everybody.
+pub(super) fn no_api(field: &str) -> Trouble {
+    Trouble::new("no API server is there: it has neither a version nor anybody's name (404)")
+        .likely(format!("the path in {field} is wrong"))
+        .likely("the cluster that the path names was taken out of the gateway")
+        .todo("compare it with the server that kubectl uses on a machine where it works:")
+        .todo(show("server"))
 }
 
 /// A plain request got no answer that says anything.

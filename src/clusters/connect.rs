@@ -19,6 +19,9 @@ use crate::credential::{
 use crate::exec::{Connector, Via};
 use crate::tls::{Tls, authorities, of_this_machine};
 
+/// What to type where a context is not there.
+pub(crate) const NAME_ONE: &str = "name one with --context";
+
 /// What to type where a credential is of no use.
 const SIGN_IN: &str = "use a token, a tokenFile, a client certificate or an exec plugin";
 
@@ -43,6 +46,18 @@ pub(super) struct Built {
     pub(super) server: String,
     /// Whose credential is shown, for people.
     pub(super) shown: String,
+    pub(super) about: About,
+}
+
+/// What else is known of a cluster, for whoever looks for what is wrong with it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct About {
+    /// The namespace that the context is in, if it names one.
+    pub(crate) namespace: Option<String>,
+    /// The field with the address, such as `clusters[dev].cluster.server`, if that has a path.
+    pub(crate) path_in: Option<String>,
+    /// Whether a proxy that is used is that of the environment.
+    pub(crate) has_proxy_of_environment: bool,
 }
 
 impl<'a> Builder<'a> {
@@ -56,7 +71,7 @@ impl<'a> Builder<'a> {
         let config = self.config;
         let Some(context) = config.contexts.get(name) else {
             let (prefix, names) = (config.prefix(), names(config.contexts.keys()));
-            return Err(format!("{prefix}no context {name}; {names}; name one with --context"));
+            return Err(format!("{prefix}no context {name}; {names}; {NAME_ONE}"));
         };
         let Some(cluster_name) = context.text("cluster")? else {
             let remedy = format!("kubectl config set-context {name} --cluster=CLUSTER");
@@ -70,7 +85,14 @@ impl<'a> Builder<'a> {
         };
         let server = server(cluster, cluster_name)?;
         let tls = self.tls(cluster, server.scheme_str() == Some("https"))?;
-        let via = match cluster.text("proxy-url")? {
+        let proxy = cluster.text("proxy-url")?;
+        let has_path = !server.path().trim_end_matches('/').is_empty();
+        let about = About {
+            namespace: context.text("namespace")?.map(str::to_owned),
+            path_in: has_path.then(|| format!("clusters[{cluster_name}].cluster.server")),
+            has_proxy_of_environment: proxy.is_none(),
+        };
+        let via = match proxy {
             Some(url) => Via::parse(url).map_err(|why| cluster.wrong("proxy-url", &colon(&why)))?,
             None => Via::from_environment(&server, |name| std::env::var(name).ok())?,
         };
@@ -83,7 +105,7 @@ impl<'a> Builder<'a> {
         }
         let connector = Connector::new(name, &url, tls, tls_name, credential)
             .map_err(|why| cluster.wrong("server", &colon(&why)))?;
-        Ok(Built { connector: connector.via(via), server: url, shown })
+        Ok(Built { connector: connector.via(via), server: url, shown, about })
     }
 
     /// How the server is verified.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Own;
-use super::connect::Built;
+use super::connect::{About, Built};
 use crate::credential::{Bearer, Credential, Proof, TokenFile};
 use crate::exec::Connector;
 use crate::tls::Tls;
@@ -42,5 +42,9 @@ pub(super) fn build(
     let connector = Connector::new(NAME, &server, tls, None, credential).map_err(|why| {
         format!("KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT make no address: {why}")
     })?;
-    Ok((Built { connector, server, shown: String::new() }, warnings))
+    // Where nobody says otherwise, kubectl looks where the pod is itself.
+    let namespace = std::fs::read_to_string(folder.join("namespace")).ok();
+    let namespace = namespace.map(|it| it.trim().to_owned()).filter(|it| !it.is_empty());
+    let about = About { namespace, ..About::default() };
+    Ok((Built { connector, server, shown: String::new(), about }, warnings))
 }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use hyper::Uri;
 
+pub(crate) use self::connect::{About, NAME_ONE};
 use self::connect::{Builder, Built};
 use self::file::{Kubeconfig, names};
 use crate::exec::{Connector, OpenLimits};
@@ -54,6 +55,7 @@ pub struct Clusters {
     default: Connector,
     by_name: BTreeMap<String, Named>,
     warnings: Vec<String>,
+    about: About,
 }
 
 #[derive(Clone, Debug)]
@@ -136,6 +138,11 @@ impl Clusters {
     /// What somebody should know about them, although it is not wrong: each a sentence.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// What else is known of the default one.
+    pub(crate) fn about(&self) -> &About {
+        &self.about
     }
 
     /// The clusters of a named kubeconfig, else the pod's own, else those of the files in
@@ -250,7 +257,7 @@ impl Clusters {
                 let remedy = "write one with: kubectl config view --raw --flatten";
                 return Err(format!("{prefix}no contexts; {remedy}"));
             }
-            return Err(format!("{prefix}no current-context; {has}; name one with --context"));
+            return Err(format!("{prefix}no current-context; {has}; {NAME_ONE}"));
         };
         let mut builder = Builder::new(config, choice.own, choice.plugins);
         let default = builder.build(name)?;
@@ -275,12 +282,12 @@ impl Clusters {
         default: Built,
         warnings: &[String],
     ) -> Self {
-        let Built { connector, server, .. } = default;
+        let Built { connector, server, about, .. } = default;
         let server = Address::parse(&server);
         by_name.insert(name.to_owned(), Named { connector: connector.clone(), server });
         let warnings = warnings.iter().map(|it| plain(it)).collect();
         let default_name = name.to_owned();
-        Self { source, default_name, default: connector, by_name, warnings }
+        Self { source, default_name, default: connector, by_name, warnings, about }
     }
 }
 

@@ -82,8 +82,16 @@ async fn without_a_pod_nothing_is_started_and_nothing_fails() {
         assert_eq!(said.state(step), state, "{step}: {said:?}");
     }
     assert!(said.words().contains("What was tried works."), "{said:?}");
-    assert!(said.words().contains("in the namespace default"), "{said:?}");
+    assert!(said.words().contains("in the namespace demo"), "the context's own: {said:?}");
     assert!(cluster.sessions().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_is_looked_for_in_the_contexts_namespace() {
+    let cluster = cluster(Behaviour::default()).await;
+    let said = check(&cluster.kubeconfig(), &["--pod=shell"], &[]).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.line("round trip").contains("bash in demo/shell"), "{said:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -57,6 +57,23 @@ async fn a_proxy_that_leads_nowhere_is_told_by_its_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_proxy_is_told_with_where_it_is_set() {
+    let cluster = cluster(Behaviour::default()).await;
+    let dead = "http://127.0.0.1:1";
+    let mut file: Value = serde_json::from_str(&cluster.kubeconfig()).unwrap();
+    // Servers on this machine are never asked for by a proxy of the environment.
+    set_server(&mut file, "server", "https://203.0.113.1:6443");
+    let said = check(&file.to_string(), &[], &[("HTTPS_PROXY", dead)]).await;
+    assert_eq!((said.code, said.state("TCP")), (Some(1), "FAILED"), "{said:?}");
+    assert!(said.words().contains("unset HTTPS_PROXY, or name"), "{said:?}");
+    assert!(!said.words().contains("proxy-url"), "{said:?}");
+    set_server(&mut file, "proxy-url", dead);
+    let said = check(&file.to_string(), &[], &[("HTTPS_PROXY", "http://127.0.0.1:2")]).await;
+    assert!(said.words().contains("take the proxy-url out"), "{said:?}");
+    assert!(!said.words().contains("HTTPS_PROXY"), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proxy_that_works_is_a_step_of_its_own() {
     let cluster = cluster(Behaviour::default()).await;
     let (to, listener) = (cluster.addr(), TcpListener::bind("127.0.0.1:0").await.unwrap());

@@ -40,6 +40,12 @@ fn set_token(file: &mut Value, token: &str) {
     file["users"][0]["user"] = json!({"token": token});
 }
 
+fn forget_namespaces(file: &mut Value) {
+    for context in file["contexts"].as_array_mut().unwrap() {
+        context["context"].as_object_mut().unwrap().remove("namespace");
+    }
+}
+
 /// A token that says when it expires, as a number of seconds from now.
 fn jwt(seconds: i64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
@@ -224,6 +230,7 @@ pub fn table_of_credentials() -> Vec<Row> {
         },
         Row {
             name: "no namespace that one has rights in",
+            change: |_, file| forget_namespaces(file),
             flags: &["--context=demo-nobody"],
             step: "RBAC get",
             words: &["in the namespace default", "name it with --namespace"],
@@ -234,6 +241,19 @@ pub fn table_of_credentials() -> Vec<Row> {
 
 pub fn table_of_upgrades() -> Vec<Row> {
     vec![
+        Row {
+            name: "a gateway's path that leads nowhere",
+            change: |cluster, file| {
+                set_server(file, "server", &format!("{}/k8s/clusters/c-1", cluster.url()));
+            },
+            step: "version",
+            words: &[
+                "token ok it was not refused",
+                "likely: the path in clusters[fake].cluster.server is wrong",
+                "round trip skipped needs version",
+            ],
+            ..USUAL
+        },
         Row {
             name: "a proxy that strips Upgrade",
             behaviour: stripped,
@@ -357,11 +377,10 @@ pub fn table_of_configurations() -> Vec<Row> {
             words: &["nope", "skipped needs config"],
             ..wrong()
         },
-        Row { name: "no such cluster", flags: &["--cluster=nope"], words: &["nope"], ..wrong() },
         Row {
-            name: "a pod without its namespace",
-            flags: &["--pod=shell"],
-            words: &["--pod needs --namespace"],
+            name: "no such cluster",
+            flags: &["--cluster=nope"],
+            words: &["no context nope", "name one with --cluster"],
             ..wrong()
         },
         Row {
