@@ -1,4 +1,32 @@
 //! The relay and its peers under load, as separate processes side by side.
+//!
+//! One binary in three parts: the synthetic cluster, the generator of load, and the runner that
+//! starts both with a relay between them and measures. `--help` says what can be asked for.
 #![allow(missing_docs)] // A bench has no callers.
 
-fn main() {}
+mod cluster;
+mod load;
+mod measure;
+mod process;
+mod wire;
+
+use std::env;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let rest = arguments.get(1..).unwrap_or_default();
+    let result = match arguments.first().map(String::as_str) {
+        Some("cluster") => cluster::run(rest),
+        Some("load") => load::run(rest),
+        Some("under") => Err(process::under(rest)),
+        _ => Ok(()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("relay bench: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
