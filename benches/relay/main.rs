@@ -5,9 +5,19 @@
 #![allow(missing_docs)] // A bench has no callers.
 
 mod cluster;
+mod cold;
+mod contenders;
+mod goals;
 mod load;
+mod machine;
 mod measure;
+mod memory;
+mod plot;
 mod process;
+mod report;
+mod rows;
+mod run;
+mod settings;
 mod wire;
 
 use std::env;
@@ -20,7 +30,7 @@ fn main() -> ExitCode {
         Some("cluster") => cluster::run(rest),
         Some("load") => load::run(rest),
         Some("under") => Err(process::under(rest)),
-        _ => Ok(()),
+        _ => run::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -18,7 +18,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 const SETTLE_MAX: Duration = Duration::from_secs(4);
 
 /// A process and everything that descends from it, parents first.
-pub fn tree(root: u32) -> Vec<u32> {
+pub(crate) fn tree(root: u32) -> Vec<u32> {
     let mut parents: Vec<(u32, u32)> = Vec::new();
     for id in numbers(Path::new("/proc")) {
         // The name in brackets may hold anything; behind it stand the state and the parent.
@@ -39,7 +39,7 @@ pub fn tree(root: u32) -> Vec<u32> {
 }
 
 /// The threads of a process.
-pub fn threads(process: u32) -> Vec<u32> {
+pub(crate) fn threads(process: u32) -> Vec<u32> {
     numbers(Path::new(&format!("/proc/{process}/task")))
 }
 
@@ -50,7 +50,7 @@ fn numbers(folder: &Path) -> Vec<u32> {
 
 /// What processes have used of their cores until now.
 #[derive(Clone, Debug, Default)]
-pub struct Cpu {
+pub(crate) struct Cpu {
     /// By thread, in nanoseconds: exact, but forgotten with the thread.
     threads: BTreeMap<u32, u64>,
     /// By process, in ticks: coarse, with the threads that have ended.
@@ -58,7 +58,7 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    pub fn of(processes: &[u32]) -> Self {
+    pub(crate) fn of(processes: &[u32]) -> Self {
         let mut cpu = Self::default();
         for process in processes {
             for thread in threads(*process) {
@@ -79,7 +79,7 @@ impl Cpu {
     }
 
     /// The seconds since an earlier look at the same processes.
-    pub fn since(&self, earlier: &Self) -> f64 {
+    pub(crate) fn since(&self, earlier: &Self) -> f64 {
         if !self.threads.is_empty() && self.threads.keys().eq(earlier.threads.keys()) {
             let used = |cpu: &Self| cpu.threads.values().sum::<u64>();
             Duration::from_nanos(used(self).saturating_sub(used(earlier))).as_secs_f64()
@@ -91,15 +91,15 @@ impl Cpu {
 
 /// Memory of processes, in KiB.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Memory {
+pub(crate) struct Memory {
     /// What they wrote and nobody else could have: heap, stacks.
-    pub anonymous: u64,
+    pub(crate) anonymous: u64,
     /// What `ps` shows; pages that several of them have count several times.
-    pub resident: u64,
+    pub(crate) resident: u64,
 }
 
 impl Memory {
-    pub fn of(processes: &[u32]) -> Self {
+    pub(crate) fn of(processes: &[u32]) -> Self {
         let mut memory = Self::default();
         for process in processes {
             let text = read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default();
@@ -110,7 +110,7 @@ impl Memory {
     }
 
     /// Memory once it has come to rest.
-    pub fn settled(processes: &[u32]) -> Self {
+    pub(crate) fn settled(processes: &[u32]) -> Self {
         let begun = Instant::now();
         let mut last = Self::of(processes);
         loop {
@@ -132,7 +132,7 @@ fn field(text: &str, name: &str) -> u64 {
 }
 
 /// What the kernel holds for all TCP sockets of this machine, in KiB.
-pub fn socket_memory() -> u64 {
+pub(crate) fn socket_memory() -> u64 {
     let text = read_to_string("/proc/net/sockstat").unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with("TCP:")).unwrap_or_default();
     let mut words = line.split_whitespace().skip_while(|word| *word != "mem").skip(1);
@@ -141,7 +141,7 @@ pub fn socket_memory() -> u64 {
 }
 
 /// The bytes that wait in the kernel's queues of connections to or from these ports, in KiB.
-pub fn queued(ports: &[u16]) -> u64 {
+pub(crate) fn queued(ports: &[u16]) -> u64 {
     let text = read_to_string("/proc/net/tcp").unwrap_or_default();
     let mut bytes = 0;
     for line in text.lines().skip(1) {

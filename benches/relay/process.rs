@@ -16,12 +16,12 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use crate::measure::tree;
 
 /// Between two looks at something that has no event to wait for, such as a port.
-pub const LOOK: Duration = Duration::from_millis(2);
+pub(crate) const LOOK: Duration = Duration::from_millis(2);
 
 /// The role `under CORE PROGRAM ARGUMENTS`: becomes that program, on that core, for as long as the
 /// runner lives. A role of its own, because it must be done between fork and exec. Returns only
 /// what went wrong.
-pub fn under(arguments: &[String]) -> String {
+pub(crate) fn under(arguments: &[String]) -> String {
     let [core, program, rest @ ..] = arguments else {
         return "under needs a core and a program".to_owned();
     };
@@ -37,14 +37,14 @@ pub fn under(arguments: &[String]) -> String {
 }
 
 /// Moves a thread, or the calling one, to a core.
-pub fn pin(thread: Option<Pid>, core: usize) -> rustix::io::Result<()> {
+pub(crate) fn pin(thread: Option<Pid>, core: usize) -> rustix::io::Result<()> {
     let mut cores = CpuSet::new();
     cores.set(core);
     sched_setaffinity(thread, &cores)
 }
 
 /// A process that was started for a run, and is killed with its children when this is dropped.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     stdin: Option<ChildStdin>,
     lines: Receiver<String>,
@@ -55,7 +55,7 @@ pub struct Process {
 impl Process {
     /// Starts a program on a core. What it says on stderr goes into the log, and so does stdout,
     /// unless it is a role of this binary, which is talked to.
-    pub fn start(
+    pub(crate) fn start(
         name: &str,
         core: usize,
         program: &Path,
@@ -76,8 +76,7 @@ impl Process {
             let copy = file.try_clone().map_err(|error| format!("{}: {error}", log.display()))?;
             command.stdin(Stdio::null()).stdout(copy);
         }
-        let mut child =
-            command.stderr(file).spawn().map_err(|error| format!("{name}: {error}"))?;
+        let mut child = command.stderr(file).spawn().map_err(|error| format!("{name}: {error}"))?;
         let (sender, lines) = channel();
         if let Some(stdout) = child.stdout.take() {
             thread::spawn(move || {
@@ -92,12 +91,12 @@ impl Process {
         Ok(Self { child, stdin, lines, name: name.to_owned(), log })
     }
 
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// The next line of a role's stdout.
-    pub fn line(&mut self, within: Duration) -> Result<String, String> {
+    pub(crate) fn line(&mut self, within: Duration) -> Result<String, String> {
         match self.lines.recv_timeout(within) {
             Ok(line) => Ok(line),
             Err(RecvTimeoutError::Timeout) => {
@@ -110,21 +109,20 @@ impl Process {
     }
 
     /// Says a line to a role.
-    pub fn say(&mut self, line: &str) -> Result<(), String> {
+    pub(crate) fn say(&mut self, line: &str) -> Result<(), String> {
         let Some(stdin) = &mut self.stdin else { return Err("nobody to talk to".to_owned()) };
-        writeln!(stdin, "{line}").map_err(|error| {
-            format!("{} does not listen: {error}{}", self.name, self.last_words())
-        })
+        writeln!(stdin, "{line}")
+            .map_err(|error| format!("{} does not listen: {error}{}", self.name, self.last_words()))
     }
 
     /// The exit code, if it has ended.
-    pub fn ended(&mut self) -> Option<i32> {
+    pub(crate) fn ended(&mut self) -> Option<i32> {
         let status = self.child.try_wait().ok().flatten()?;
         Some(status.code().unwrap_or(-1))
     }
 
     /// The end of its log, for people who ask why.
-    pub fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let last = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
         // A line of a table holds no more.
@@ -146,7 +144,7 @@ impl Drop for Process {
 }
 
 /// Looks until there is something to see.
-pub fn until<T>(
+pub(crate) fn until<T>(
     what: &str,
     within: Duration,
     mut look: impl FnMut() -> Option<Result<T, String>>,

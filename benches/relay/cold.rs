@@ -1,0 +1,106 @@
+//! A contender before its first session: how long it takes to start, and how large it is.
+#![allow(clippy::cast_precision_loss)] // Figures for people.
+
+use std::fs::{metadata, read_dir, read_link};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::contenders::{Bed, Contender, Kind, Lab, local, peer_folder};
+use crate::rows::Measured;
+
+/// Starts in one run.
+const TRIES: usize = 10;
+/// For one start.
+const START_MAX: Duration = Duration::from_secs(15);
+/// Between two looks: a start takes milliseconds.
+const LOOK: Duration = Duration::from_micros(100);
+/// What a process is before it is the program: this bench, and a shell that runs `start`.
+const SHELLS: [&str; 4] = ["sh", "bash", "dash", "env"];
+
+/// The time from exec to the first byte of an HTTP answer; the median of several starts.
+pub(crate) fn start(lab: &Lab, contender: &Contender) -> Result<Measured, String> {
+    let mut times = Vec::new();
+    for _ in 0..TRIES {
+        times.push(once(lab, contender)?.as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(Measured::of([("ms", times[times.len() / 2])], None))
+}
+
+fn once(lab: &Lab, contender: &Contender) -> Result<Duration, String> {
+    let bed = Bed::started(lab, contender)?;
+    let (Some(processes), Some(port)) = (bed.processes(), bed.port) else {
+        return Err("nothing to start".to_owned());
+    };
+    let deadline = Instant::now() + START_MAX;
+    // What a script prepares is no part of the program's start.
+    while !is_program(lab, processes[0]) {
+        if Instant::now() > deadline {
+            return Err("nothing was started".to_owned());
+        }
+        thread::sleep(LOOK);
+    }
+    let begun = Instant::now();
+    loop {
+        if answers(port) {
+            return Ok(begun.elapsed());
+        }
+        if Instant::now() > deadline {
+            return Err(format!("no answer within {START_MAX:?}"));
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+fn is_program(lab: &Lab, process: u32) -> bool {
+    let Ok(exe) = read_link(format!("/proc/{process}/exe")) else { return false };
+    let name = exe.file_name().unwrap_or_default();
+    exe != lab.exe && !SHELLS.iter().any(|shell| name == *shell)
+}
+
+/// Whether a request is answered with anything.
+fn answers(port: u16) -> bool {
+    let ask = || {
+        let mut stream = TcpStream::connect(local(port))?;
+        stream.set_read_timeout(Some(START_MAX))?;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")?;
+        stream.read(&mut [0; 1])
+    };
+    ask().is_ok_and(|read: usize| read > 0)
+}
+
+/// The program's file, and what has to lie beside it.
+pub(crate) fn size(lab: &Lab, contender: &Contender) -> Result<Measured, String> {
+    let program = if let Kind::Podwire(program) = &contender.kind {
+        program.clone()
+    } else {
+        let bed = Bed::new(lab, contender)?;
+        let Some(process) = bed.processes().and_then(|all| all.first().copied()) else {
+            return Err("no process to look at; give --pid".to_owned());
+        };
+        read_link(format!("/proc/{process}/exe")).map_err(|error| error.to_string())?
+    };
+    let program = metadata(&program).map_err(|error| format!("{}: {error}", program.display()))?;
+    let beside = folder_size(&peer_folder(&contender.name).join("node_modules"));
+    Ok(Measured::of(
+        [("program", program.len() as f64 / 1e6), ("beside", beside as f64 / 1e6)],
+        None,
+    ))
+}
+
+/// All files below a folder; links are not followed.
+fn folder_size(folder: &Path) -> u64 {
+    let mut size = 0;
+    for entry in read_dir(folder).into_iter().flatten().flatten() {
+        let Ok(kind) = entry.file_type() else { continue };
+        if kind.is_dir() {
+            size += folder_size(&entry.path());
+        } else if kind.is_file() {
+            size += entry.metadata().map(|metadata| metadata.len()).unwrap_or_default();
+        }
+    }
+    size
+}

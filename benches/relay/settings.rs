@@ -1,0 +1,130 @@
+//! What the runner was asked for.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use lexopt::prelude::*;
+
+pub(crate) const HELP: &str = "\
+The relay and its peers under the same load, as separate processes side by side.
+
+Usage: cargo bench --bench relay -- [flags]
+
+  --full                  for publication: every peer, 5 interleaved runs, to 5000 sessions
+  --peers NAMES           beside podwire and direct: nginx, nginx-tuned, haproxy, haproxy-tuned,
+                          kube-rs, tungstenite, node; with commas, or none [nginx-tuned]
+  --only ROWS             only these rows; with commas
+  --runs N                so many interleaved runs [short: 1 or 3, by row]
+  --out DIR               write README.md, results.json and plots [with --full benches/results]
+  --podwire [NAME=]PATH   another build of ours; several are compared side by side
+  --podwire-args ARGS     further flags for podwire; words split at spaces
+  --target URL            a relay that runs already: its WebSocket address with {command}, which
+                          becomes command=WORD&command=WORD
+  --dialect D             what it speaks: podwire.v1, seed (JSON in, bytes out) or v5 (channels)
+  --pid PID               its process, for CPU and memory
+  --ca FILE               for wss: its authority
+  --header 'NAME: VALUE'  sent with its upgrade; may repeat
+  --wait SECONDS          for --target: begin after so long instead of at Enter
+  --help
+
+Rows: bulk32 bulk4 recorded small-packed small-single keys idle burst base stalled interrupt opens
+      paste8m paste100k coldstart size text cycles (only --full or by name)
+Roles: relay cluster --listen 127.0.0.1:0 --dir DIR, relay load SCENARIO --target URL ...
+Peers are built by benches/peers/build; one that is not there is said so in the table.
+";
+
+/// A relay that somebody else started.
+#[derive(Clone, Debug)]
+pub(crate) struct Given {
+    pub(crate) url: String,
+    pub(crate) dialect: String,
+    pub(crate) pid: Option<u32>,
+    pub(crate) ca: Option<PathBuf>,
+    pub(crate) headers: Vec<String>,
+    pub(crate) wait: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    pub(crate) is_full: bool,
+    pub(crate) peers: Option<Vec<String>>,
+    pub(crate) only: Vec<String>,
+    pub(crate) runs: Option<usize>,
+    pub(crate) out: Option<PathBuf>,
+    /// Builds of ours: name and program.
+    pub(crate) builds: Vec<(String, PathBuf)>,
+    pub(crate) podwire_args: Vec<String>,
+    pub(crate) given: Option<Given>,
+}
+
+impl Settings {
+    /// Reads the arguments; none if help was asked for.
+    pub(crate) fn parse(arguments: &[String]) -> Result<Option<Self>, String> {
+        Self::read(arguments).map_err(|error| format!("{error}; see --help"))
+    }
+
+    fn read(arguments: &[String]) -> Result<Option<Self>, lexopt::Error> {
+        let mut settings = Self::default();
+        let (mut url, mut dialect, mut pid, mut ca, mut wait) = (None, None, None, None, None);
+        let mut headers = Vec::new();
+        let mut parser = lexopt::Parser::from_args(arguments);
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Long("help") | Short('h') => return Ok(None),
+                Long("full") => settings.is_full = true,
+                Long("peers") => settings.peers = Some(list(&parser.value()?.string()?)),
+                Long("only") => settings.only = list(&parser.value()?.string()?),
+                Long("runs") => settings.runs = Some(parser.value()?.parse()?),
+                Long("out") => settings.out = Some(absolute(&parser.value()?.string()?)),
+                Long("podwire") => settings.builds.push(build(&parser.value()?.string()?)),
+                Long("podwire-args") => {
+                    let words = parser.value()?.string()?;
+                    settings.podwire_args.extend(words.split_whitespace().map(str::to_owned));
+                }
+                Long("target") => url = Some(parser.value()?.string()?),
+                Long("dialect") => dialect = Some(parser.value()?.string()?),
+                Long("pid") => pid = Some(parser.value()?.parse()?),
+                Long("ca") => ca = Some(absolute(&parser.value()?.string()?)),
+                Long("header") => headers.push(parser.value()?.string()?),
+                Long("wait") => wait = Some(parser.value()?.parse()?),
+                // cargo says it to every bench.
+                Long("bench") => {}
+                other => return Err(other.unexpected()),
+            }
+        }
+        match (url, dialect) {
+            (Some(url), Some(dialect)) => {
+                settings.given = Some(Given { url, dialect, pid, ca, headers, wait });
+            }
+            (None, None) => {}
+            _ => return Err("--target needs --dialect, and that needs it".into()),
+        }
+        if settings.runs == Some(0) {
+            return Err("--runs is at least 1".into());
+        }
+        if settings.builds.is_empty() {
+            settings.builds.push(("podwire".to_owned(), env!("CARGO_BIN_EXE_podwire").into()));
+        }
+        if settings.is_full && settings.out.is_none() {
+            settings.out = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results"));
+        }
+        Ok(Some(settings))
+    }
+}
+
+fn list(text: &str) -> Vec<String> {
+    let words = text.split(',').map(str::trim).filter(|word| !word.is_empty() && *word != "none");
+    words.map(str::to_owned).collect()
+}
+
+/// cargo runs a bench in the package's folder, which may not be the caller's.
+fn absolute(path: &str) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.into())
+}
+
+fn build(text: &str) -> (String, PathBuf) {
+    match text.split_once('=') {
+        Some((name, path)) => (name.to_owned(), absolute(path)),
+        None => ("podwire".to_owned(), absolute(text)),
+    }
+}
