@@ -125,7 +125,8 @@ struct Browsers {
 
 impl Door for Browsers {
     fn prepare(&self, stream: &TcpStream) {
-        socket::browser(stream, self.shared.limits.slow_browser);
+        let Shared { config, limits, .. } = &*self.shared;
+        socket::browser(stream, limits.slow_browser, config.browser_buffer);
     }
 
     fn enter<S>(&self, stream: S, remote: Remote)

@@ -92,6 +92,10 @@ pub struct Config {
     pub max_sessions_per_user: usize,
     /// Sessions that may be opened in a second.
     pub session_rate: u32,
+    /// Threads that serve.
+    pub threads: usize,
+    /// What the kernel keeps each way of a browser's connection, if that is bounded.
+    pub browser_buffer: Option<usize>,
     /// The limits of a request's head.
     pub head: HeadLimits,
     /// The limits of opening the cluster's side.
@@ -260,6 +264,9 @@ impl Config {
             max_sessions: values.count("max-sessions", 1..=1_000_000)?,
             max_sessions_per_user: values.count("max-sessions-per-user", 1..=1_000_000)?,
             session_rate: values.count("session-rate", 1..=100_000)?.try_into().unwrap_or(u32::MAX),
+            // More than that no machine has cores for; each costs some hundred KiB.
+            threads: values.count("threads", 1..=64)?,
+            browser_buffer: buffer(values, "browser-buffer")?,
             head: head_limits(values)?,
             open: open_limits(values)?,
             admin_listen: values.read_or_off("admin-listen", values::listen)?,
@@ -344,6 +351,14 @@ fn open_limits(values: &Values) -> Result<OpenLimits, String> {
         response: time("response-timeout")?,
         error: time("error-timeout")?,
         error_max: values.size("max-error", 1 << 10..=16 << 20, "1KiB to 16MiB")?,
+        buffer: buffer(values, "cluster-buffer")?,
+    })
+}
+
+/// What the kernel keeps: at least a record of TLS, at most what is no bound any more.
+fn buffer(values: &Values, name: &str) -> Result<Option<usize>, String> {
+    values.read_or_off(name, |text| {
+        values::bounded(values::size(text)?, &(16 << 10..=64 << 20), "16KiB to 64MiB")
     })
 }
 
@@ -397,6 +412,10 @@ mod tests {
             (&["--max-head", "4KiB"], "8KiB to 1MiB"),
             (&["--max-cluster-frame", "32KiB"], "64KiB to 1GiB"),
             (&["--max-error", "1GiB"], "1KiB to 16MiB"),
+            (&["--browser-buffer", "8KiB"], "16KiB to 64MiB, nor off"),
+            (&["--cluster-buffer", "0"], "64KiB or 1MiB, nor off"),
+            (&["--threads", "0"], "from 1 to 64"),
+            (&["--threads", "65"], "from 1 to 64"),
             (&["--head-timeout", "0s"], "1s to 10m"),
             (&["--connect-timeout", "1h"], "1s to 10m"),
             (&["--drain-timeout", "2h"], "1s to 1h"),
@@ -421,18 +440,21 @@ mod tests {
         assert_eq!(format!("{:?}", config.limits), format!("{:?}", Limits::default()));
         assert_eq!(config.head, HeadLimits::default());
         assert_eq!(config.open, OpenLimits::default());
+        assert_eq!((config.threads, config.browser_buffer), (1, Some(128 << 10)));
         assert!(config.hook.is_none());
     }
 
     #[test]
     fn what_can_be_off_can_be_switched_off() {
         let names = ["size-keepalive", "idle-timeout", "max-session", "admin-listen"];
-        let off: Vec<String> = names.iter().map(|name| format!("--{name}=off")).collect();
+        let names = names.into_iter().chain(["browser-buffer", "cluster-buffer"]);
+        let off: Vec<String> = names.map(|name| format!("--{name}=off")).collect();
         let off: Vec<&str> = off.iter().map(String::as_str).collect();
         let config = config(&off, &[]);
         let limits = &config.limits;
         assert!(limits.size_keepalive.is_none() && limits.idle_timeout.is_none());
         assert!(limits.max_session.is_none() && config.admin_listen.is_none());
+        assert_eq!((config.browser_buffer, config.open.buffer), (None, None));
         for name in ["--ping", "--dead-after", "--slow-browser", "--drain-timeout"] {
             assert!(run(&[name, "off"], &[]).is_err(), "{name}");
         }

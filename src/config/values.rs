@@ -149,7 +149,12 @@ fn shown(text: &str) -> &str {
     text.rsplit_once('@').map_or(text, |(_, host)| host)
 }
 
-fn bounded<T: PartialOrd>(value: T, allowed: &RangeInclusive<T>, words: &str) -> Result<T, String> {
+/// The value, if it is within bounds; `words` says them.
+pub(super) fn bounded<T: PartialOrd>(
+    value: T,
+    allowed: &RangeInclusive<T>,
+    words: &str,
+) -> Result<T, String> {
     if allowed.contains(&value) { Ok(value) } else { Err(format!("must be {words}")) }
 }
 

@@ -48,6 +48,8 @@ pub(crate) struct Dial<'a> {
     /// For a proxy that is reached by TLS: nothing of ours is shown to that.
     pub(crate) trust: &'a Tls,
     pub(crate) limit: Duration,
+    /// What the kernel keeps each way of the connection, if that is bounded.
+    pub(crate) buffer: Option<usize>,
 }
 
 impl Dial<'_> {
@@ -119,7 +121,7 @@ impl Dial<'_> {
             Ok(Err(error)) => return Err(unreachable(peer, &name_reason(host, &error))),
             Ok(Ok(addresses)) => addresses,
         };
-        match timeout_at(deadline, race(addresses, self.limit)).await {
+        match timeout_at(deadline, race(addresses, self.limit, self.buffer)).await {
             Err(_) => Err(late(peer, ACCEPT)),
             Ok(Err(error)) => Err(unreachable(peer, &error)),
             Ok(Ok(stream)) => {
@@ -142,7 +144,11 @@ type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 ///
 /// hyper-util has this for two families of addresses only: of two API servers of one family, a dead
 /// first one would cost half of the limit.
-pub(super) async fn race(addresses: Vec<SocketAddr>, limit: Duration) -> io::Result<TcpStream> {
+pub(super) async fn race(
+    addresses: Vec<SocketAddr>,
+    limit: Duration,
+    buffer: Option<usize>,
+) -> io::Result<TcpStream> {
     let count = u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
     let stagger = STAGGER.min(limit / 2 / count);
     let mut waiting = addresses.into_iter();
@@ -150,7 +156,7 @@ pub(super) async fn race(addresses: Vec<SocketAddr>, limit: Duration) -> io::Res
     let mut failure = None;
     loop {
         match waiting.next() {
-            Some(address) => attempts.push(Box::pin(TcpStream::connect(address))),
+            Some(address) => attempts.push(Box::pin(socket::connect(address, buffer))),
             None if attempts.is_empty() => {
                 let nothing = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
                 return Err(failure.unwrap_or_else(nothing));
@@ -191,7 +197,7 @@ async fn first_of(attempts: &mut Vec<Attempt>) -> io::Result<TcpStream> {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use socket2::{Domain, SockAddr, Socket, Type};
+    use socket2::{Domain, SockAddr, SockRef, Socket, Type};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -241,7 +247,7 @@ mod tests {
         for (id, addresses, starts) in rows {
             let least = STAGGER.min(LIMIT / 2 / u32::try_from(addresses.len()).unwrap()) * starts;
             let began = Instant::now();
-            let stream = race(addresses, LIMIT).await.expect(id);
+            let stream = race(addresses, LIMIT, None).await.expect(id);
             let took = began.elapsed();
             assert_eq!(stream.peer_addr().unwrap(), alive, "{id}");
             assert!((least..LIMIT).contains(&took), "{id}: {took:?}");
@@ -252,12 +258,24 @@ mod tests {
     async fn if_no_address_answers_the_first_reason_is_told() {
         let (dead, _socket, _queued) = dead().await;
         let gone = gone().await;
-        let error = race(vec![gone, gone], LIMIT).await.unwrap_err();
+        let error = race(vec![gone, gone], LIMIT, None).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-        assert_eq!(race(vec![], LIMIT).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(race(vec![], LIMIT, None).await.unwrap_err().kind(), io::ErrorKind::NotFound);
         // A dead one is waited for, until whoever called has enough.
         let brief = Duration::from_millis(100);
-        assert!(tokio::time::timeout(brief, race(vec![gone, dead], brief)).await.is_err());
+        assert!(tokio::time::timeout(brief, race(vec![gone, dead], brief, None)).await.is_err());
+    }
+
+    /// It must be so before the connection is there, whichever of the attempts becomes it.
+    #[tokio::test]
+    async fn what_the_kernel_keeps_is_bounded_whichever_address_answers() {
+        let (alive, _listener) = alive().await;
+        let addresses = vec![gone().await, alive];
+        let size = |stream: &TcpStream| SockRef::from(stream).recv_buffer_size().unwrap();
+        let bounded = race(addresses.clone(), LIMIT, Some(96 * 1024)).await.unwrap();
+        assert_eq!(size(&bounded), 2 * 96 * 1024, "with the kernel's bookkeeping");
+        let free = race(addresses, LIMIT, None).await.unwrap();
+        assert_ne!(size(&free), size(&bounded));
     }
 
     #[tokio::test]

@@ -69,6 +69,8 @@ pub struct OpenLimits {
     pub error: Duration,
     /// How much of that body is read, in bytes; as much as client-go reads by default.
     pub error_max: usize,
+    /// What the kernel keeps each way of the connection, in bytes; nothing leaves it to the kernel.
+    pub buffer: Option<usize>,
 }
 
 impl Default for OpenLimits {
@@ -78,6 +80,8 @@ impl Default for OpenLimits {
             response: Duration::from_secs(30),
             error: Duration::from_secs(5),
             error_max: 64 * 1024,
+            // With the kernel's bookkeeping it is still within what Linux allows by default.
+            buffer: Some(192 * 1024),
         }
     }
 }
@@ -355,6 +359,7 @@ impl Connector {
             tls: &way.tls,
             trust: &self.inner.tls,
             limit: self.inner.limits.connect,
+            buffer: self.inner.limits.buffer,
         };
         Conversation::begin(dial, request, self.inner.limits).await
     }

@@ -188,6 +188,7 @@ impl Connector {
             tls: &tls,
             trust: &self.inner.tls,
             limit,
+            buffer: self.inner.limits.buffer,
         };
         let wire = dial.wire(begun + limit).await.map_err(Fault::Way)?;
         if !self.is_tls() {

@@ -93,9 +93,10 @@ impl Way {
             tls: &self.trust.config(None)?,
             trust: &self.trust,
             limit: later,
+            buffer: None,
         };
-        let limits =
-            OpenLimits { connect: later, response: later, error: later, error_max: ANSWER_MAX };
+        let (connect, response, error, error_max) = (later, later, later, ANSWER_MAX);
+        let limits = OpenLimits { connect, response, error, error_max, buffer: None };
         read(Conversation::begin(dial, request, limits).await?).await
     }
 }
