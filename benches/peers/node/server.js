@@ -57,8 +57,8 @@ async function shell(browser, request) {
     stdin,
     true,
     (status) => {
-      // A close frame holds no more than 125 bytes.
-      reason = status.status === 'Success' ? 'exit 0' : `${status.message}`.slice(0, 30);
+      const code = status.details?.causes?.find((cause) => cause.reason === 'ExitCode');
+      reason = status.status === 'Success' ? 'exit 0' : code ? `exit ${code.message}` : 'failed';
     },
   );
   cluster.on('close', () => stdout.end());

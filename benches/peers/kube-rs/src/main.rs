@@ -85,6 +85,8 @@ async fn shell(client: Client, wanted: Wanted, mut socket: WebSocket) -> Result<
     };
     let close = CloseFrame { code: close_code::NORMAL, reason: reason.into() };
     socket.send(Message::Close(Some(close))).await?;
+    // Until it has answered, or what it still sends would reset the connection.
+    while let Some(Ok(_)) = socket.recv().await {}
     Ok(())
 }
 
@@ -105,8 +107,8 @@ async fn relay(
             },
             message = socket.recv() => match message {
                 Some(Ok(Message::Text(text))) => said(&text, &mut input, &mut sizes).await?,
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return Ok(None),
-                Some(Ok(_)) => {}
+                Some(Ok(_)) => {} // A close is answered by reading on.
+                Some(Err(_)) | None => return Ok(None),
             },
         }
     }
@@ -127,9 +129,13 @@ async fn said(
 }
 
 fn outcome(status: &Status) -> String {
-    match status.status.as_deref() {
-        Some("Success") => "exit 0".to_owned(),
-        // A close frame holds no more than 125 bytes.
-        _ => status.message.as_deref().unwrap_or("lost").chars().take(30).collect(),
+    if status.status.as_deref() == Some("Success") {
+        return "exit 0".to_owned();
+    }
+    let mut causes = status.details.iter().flat_map(|details| details.causes.iter().flatten());
+    let code = causes.find(|cause| cause.reason.as_deref() == Some("ExitCode"));
+    match code.and_then(|cause| cause.message.as_deref()) {
+        Some(code) => format!("exit {code}"),
+        None => "failed".to_owned(),
     }
 }

@@ -42,6 +42,18 @@ enum Said {
 #[serde(default)]
 struct Status {
     status: String,
+    details: Details,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Details {
+    causes: Vec<Cause>,
+}
+
+#[derive(Deserialize)]
+struct Cause {
+    reason: String,
     message: String,
 }
 
@@ -85,17 +97,19 @@ async fn shell(cluster: &Cluster, tcp: TcpStream) -> Result<(), Failure> {
     };
     let browser = accept_hdr_async(tcp, see).await?;
     let exec = dial(cluster, &query).await?;
-    let (mut to_browser, from_browser) = browser.split();
+    let (mut to_browser, mut from_browser) = browser.split();
     let (to_exec, from_exec) = exec.split();
     tokio::select! {
         status = output(from_exec, &mut to_browser) => {
             let reason = outcome(&status?);
             let close = CloseFrame { code: CloseCode::Normal, reason: reason.into() };
             to_browser.send(Message::Close(Some(close))).await?;
+            // Until it has answered, or what it still sends would reset the connection.
+            while let Some(Ok(_)) = from_browser.next().await {}
+            Ok(())
         }
-        done = input(from_browser, to_exec) => done?,
+        done = input(&mut from_browser, to_exec) => done,
     }
-    Ok(())
 }
 
 async fn dial(cluster: &Cluster, query: &str) -> Result<Exec, Failure> {
@@ -144,7 +158,7 @@ async fn output(
 
 /// Ends when the browser has left.
 async fn input(
-    mut browser: SplitStream<Browser>,
+    browser: &mut SplitStream<Browser>,
     mut exec: SplitSink<Exec, Message>,
 ) -> Result<(), Failure> {
     while let Some(Ok(message)) = browser.next().await {
@@ -162,10 +176,11 @@ async fn input(
 }
 
 fn outcome(status: &Status) -> String {
-    match status.status.as_str() {
-        "Success" => "exit 0".to_owned(),
-        "" => "lost".to_owned(),
-        // A close frame holds no more than 125 bytes.
-        _ => status.message.chars().take(30).collect(),
+    if status.status == "Success" {
+        return "exit 0".to_owned();
+    }
+    match status.details.causes.iter().find(|cause| cause.reason == "ExitCode") {
+        Some(cause) => format!("exit {}", cause.message),
+        None => "failed".to_owned(),
     }
 }
