@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use fake_cluster::{FakeCluster, Options};
 use podwire::config::{Command, parse};
-use podwire::listener::{Listener, tls};
-use podwire::server::serve;
+use podwire::listener::{Listeners, tls};
+use podwire::server::serve_in_threads;
 use podwire::sources::Sources;
 use podwire::{Clusters, Own};
 use tokio::sync::watch;
@@ -49,8 +49,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let clusters =
         Clusters::parse(kubeconfig.as_bytes(), Path::new("."), None, &[], Own::Included)?;
     let tls = tls(&config)?;
-    let listener = Listener::bind(&config.listen).await?;
-    println!("ready {}?namespace=demo&pod=shell", listener.url(&config));
+    let listeners = Listeners::bind(&config.listen, config.threads).await?;
+    println!("ready {}?namespace=demo&pod=shell", listeners.first.url(&config));
     let stop = async {
         // Without a handler Ctrl-C ends the process anyway.
         let _ = tokio::signal::ctrl_c().await;
@@ -60,6 +60,5 @@ async fn run() -> Result<(), Box<dyn Error>> {
         });
     };
     let (_sender, sources) = watch::channel(Sources { clusters, tls });
-    serve(listener, None, config, sources, stop).await;
-    Ok(())
+    Ok(serve_in_threads(listeners, None, config, sources, stop).await?)
 }

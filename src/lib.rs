@@ -106,6 +106,7 @@ pub mod server;
 mod shell;
 pub mod socket;
 pub mod sources;
+mod threads;
 
 #[cfg(feature = "ui")]
 mod page;

@@ -1,7 +1,10 @@
 //! The sockets that browsers and operators connect to, and the TLS that browsers may speak.
 
 use std::io;
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,10 +13,14 @@ use rustix::process::umask;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{Config, Listen};
+
+/// How many connections may wait to be accepted by one thread; the kernel's own limit may be less.
+/// As many as the standard library allows.
+const BACKLOG: u32 = 4096;
 
 /// A socket that somebody connects to.
 #[derive(Debug)]
@@ -80,6 +87,95 @@ impl Listener {
             Err(error) => format!("{scheme}://?{error}"),
         }
     }
+}
+
+/// One listener for each thread that serves.
+#[derive(Debug)]
+pub struct Listeners {
+    /// That of the thread which binds.
+    pub first: Listener,
+    /// Those of the further ones.
+    pub(crate) further: Vec<Unattended>,
+}
+
+impl From<Listener> for Listeners {
+    fn from(first: Listener) -> Self {
+        Self { first, further: Vec::new() }
+    }
+}
+
+impl Listeners {
+    /// Binds an address for so many threads, at least for one. With one it is the same as
+    /// [`Listener::bind`]. With more, the kernel gives each connection to one of them; those of a
+    /// Unix socket are taken by whoever is there first.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub async fn bind(address: &Listen, threads: usize) -> io::Result<Self> {
+        match address {
+            // Elsewhere the kernel does not share the connections out.
+            Listen::Tcp(address) if threads > 1 && cfg!(target_os = "linux") => {
+                bind_group(*address, threads)
+            }
+            _ => {
+                let first = Listener::bind(address).await?;
+                let further = (1..threads).map(|_| first.share()).collect::<io::Result<_>>()?;
+                Ok(Self { first, further })
+            }
+        }
+    }
+}
+
+/// A listener that no runtime looks after yet.
+#[derive(Debug)]
+pub(crate) enum Unattended {
+    Tcp(StdTcpListener),
+    Unix(StdUnixListener),
+}
+
+impl Unattended {
+    /// Leaves it to the runtime of this thread.
+    pub(crate) fn attend(self) -> io::Result<Listener> {
+        match self {
+            Self::Tcp(tcp) => TcpListener::from_std(tcp).map(Listener::Tcp),
+            Self::Unix(unix) => UnixListener::from_std(unix).map(Listener::Unix),
+        }
+    }
+}
+
+impl Listener {
+    /// The same socket once more.
+    fn share(&self) -> io::Result<Unattended> {
+        Ok(match self {
+            Self::Tcp(tcp) => Unattended::Tcp(tcp.as_fd().try_clone_to_owned()?.into()),
+            Self::Unix(unix) => Unattended::Unix(unix.as_fd().try_clone_to_owned()?.into()),
+        })
+    }
+}
+
+/// Binds an address several times. The kernel spreads the connections among those that listen.
+fn bind_group(address: SocketAddr, threads: usize) -> io::Result<Listeners> {
+    let socket = |address: SocketAddr| {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        Ok::<_, io::Error>(socket)
+    };
+    // The first one shares its address only once it has it. So it gets none where somebody listens
+    // already, such as a second one of this program that was started by mistake.
+    let first = socket(address)?;
+    first.bind(address)?;
+    first.set_reuseport(true)?;
+    let first = first.listen(BACKLOG)?;
+    let address = first.local_addr()?;
+    let further = (1..threads).map(|_| {
+        let socket = socket(address)?;
+        socket.set_reuseport(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)?.into_std().map(Unattended::Tcp)
+    });
+    let further = further.collect::<io::Result<_>>()?;
+    Ok(Listeners { first: Listener::Tcp(first), further })
 }
 
 /// Binds a Unix socket that never had another mode than 0600: changed afterwards, it would be open

@@ -4,9 +4,9 @@ use std::io::{Write, stderr, stdout};
 use std::process::ExitCode;
 
 use podwire::config::{Command, Config, parse};
-use podwire::listener::Listener;
+use podwire::listener::{Listener, Listeners};
 use podwire::logging;
-use podwire::server::serve;
+use podwire::server::serve_in_threads;
 use podwire::sources::{Sources, reread};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
@@ -45,8 +45,8 @@ async fn run(config: Config, sources: Sources) -> ExitCode {
     let [Ok(terminate), Ok(interrupt), Ok(hangup)] = kinds.map(signal) else {
         return fail(1, "no signal handlers");
     };
-    let listener = match Listener::bind(&config.listen).await {
-        Ok(listener) => listener,
+    let listeners = match Listeners::bind(&config.listen, config.threads).await {
+        Ok(listeners) => listeners,
         Err(error) => return fail(1, &format!("cannot listen on {}: {error}", config.listen)),
     };
     let admin = match &config.admin_listen {
@@ -59,7 +59,7 @@ async fn run(config: Config, sources: Sources) -> ExitCode {
             }
         },
     };
-    let url = listener.url(&config);
+    let url = listeners.first.url(&config);
     let operators = admin.as_ref().map(Listener::address).and_then(Result::ok);
     log::info!(
         version = env!("CARGO_PKG_VERSION"), listen = url, auth:% = config.auth,
@@ -77,8 +77,8 @@ async fn run(config: Config, sources: Sources) -> ExitCode {
     };
     let (sender, sources) = watch::channel(sources);
     tokio::spawn(reread(hangup, config.clone(), sender));
-    serve(listener, admin, config, sources, stop).await;
-    ExitCode::SUCCESS
+    let served = serve_in_threads(listeners, admin, config, sources, stop).await;
+    served.map_or_else(|why| fail(1, &why), |()| ExitCode::SUCCESS)
 }
 
 /// The first signal begins the end, the second one is the end.

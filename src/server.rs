@@ -23,7 +23,7 @@ use crate::attend::{Caller, Shared, Wish, session};
 use crate::auth::{self, Asked, Gate, forwarded};
 use crate::config::{Auth, Config};
 use crate::door::{Door, Remote, accept_all, http};
-use crate::listener::Listener;
+use crate::listener::{Listener, Listeners, Unattended};
 use crate::metrics::Metrics;
 use crate::origin;
 use crate::proto::ending::{Ending, Kind};
@@ -33,6 +33,7 @@ use crate::route::{self, Form};
 use crate::shell;
 use crate::socket;
 use crate::sources::Sources;
+use crate::threads::{Threads, Until};
 use crate::trace::Trace;
 
 /// The part of the drain that users may have to read why: the hang-up needs the rest.
@@ -52,6 +53,9 @@ pub fn addresses(config: &Config) -> Vec<String> {
 ///
 /// `admin` is where operators connect, if anywhere. New `sources` count from the next connection
 /// and the next session on; who sends none drops the sender.
+///
+/// All of it is done in tasks of the caller's own runtime; [`Config::threads`] is for
+/// [`serve_in_threads`].
 pub async fn serve(
     listener: Listener,
     admin: Option<Listener>,
@@ -59,6 +63,25 @@ pub async fn serve(
     sources: watch::Receiver<Sources>,
     stop: impl Future<Output = ()>,
 ) {
+    let served = serve_in_threads(listener.into(), admin, config, sources, stop);
+    if let Err(why) = served.await {
+        log::error!("{why}");
+    }
+}
+
+/// Serves like [`serve`], in as many threads as there are listeners. All limits are those of all
+/// threads together.
+///
+/// # Errors
+///
+/// Why it could not begin, or which thread ended by a panic: the sessions of the others are drained then.
+pub async fn serve_in_threads(
+    listeners: Listeners,
+    admin: Option<Listener>,
+    config: Config,
+    sources: watch::Receiver<Sources>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), String> {
     let mut limits = config.limits.clone();
     limits.drain_notice = limits.drain_notice.min(config.drain_timeout / NOTICE_PART);
     let (config, limits) = (Arc::new(config), Arc::new(limits));
@@ -74,19 +97,23 @@ pub async fn serve(
         metrics: Arc::clone(&metrics),
     };
     let (stopping, stopping_seen) = watch::channel(false);
-    let gate = match Gate::new(&config) {
-        Ok(gate) => gate,
-        Err(why) => return log::error!("{why}"),
-    };
+    let gate = Gate::new(&config)?;
     auth::warn(&config);
     let shared =
         Shared { config, limits, sources, gate, registry, metrics, stopping: stopping_seen };
     let browsers = Browsers { shared: Arc::new(shared) };
+    let Listeners { first, further } = listeners;
+    let mut threads = Threads::start(further.into_iter().map(|it| browsers.beside(it)).collect())
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
+    let stop = async {
+        tokio::select! { () = stop => {}, () = threads.lost() => {} }
+    };
     tokio::select! {
-        () = serve_browsers(listener, browsers, stopping, stop) => {}
+        () = serve_browsers(first, browsers, stopping, stop) => {}
         // It goes on until all sessions are over, so that somebody can see how that goes.
         () = admin::serve(admin, operators) => {}
     }
+    threads.end().await
 }
 
 async fn serve_browsers(
@@ -121,6 +148,31 @@ async fn serve_browsers(
 /// The public door.
 struct Browsers {
     shared: Arc<Shared>,
+}
+
+impl Browsers {
+    /// What a further thread does: it lets in whoever comes until sessions are to end, and is there
+    /// until the last one is over.
+    fn beside(
+        &self,
+        listener: Unattended,
+    ) -> impl AsyncFnOnce(Until) + Send + use<> + 'static {
+        let browsers = Self { shared: Arc::clone(&self.shared) };
+        async move |until: Until| {
+            let mut stopping = browsers.shared.stopping.clone();
+            match listener.attend() {
+                Ok(listener) => tokio::select! {
+                    () = accept_all(&listener, &browsers) => {}
+                    _ = stopping.wait_for(|stopping| *stopping) => {}
+                },
+                // It ends untold then.
+                Err(error) => return log::error!("a thread cannot listen: {error}"),
+            }
+            // Whoever ends the sessions waits for all of these.
+            drop((browsers, stopping));
+            until.end().await;
+        }
+    }
 }
 
 impl Door for Browsers {
