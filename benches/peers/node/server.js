@@ -1,7 +1,6 @@
 // A terminal relay in Node, with `ws` towards the browser and the official client's Exec towards
 // the cluster, as its examples have it.
 
-import { createServer } from 'node:http';
 import { PassThrough, Writable } from 'node:stream';
 import { Exec, KubeConfig } from '@kubernetes/client-node';
 import { WebSocketServer } from 'ws';
@@ -66,12 +65,11 @@ async function shell(browser, request) {
   if (browser.readyState !== browser.OPEN) cluster.close();
 }
 
-const server = createServer();
-new WebSocketServer({ server, path: '/ws' }).on('connection', (browser, request) => {
+const [host, port] = process.env.BENCH_LISTEN.split(':');
+const server = new WebSocketServer({ host, port: Number(port), path: '/ws' });
+server.on('connection', (browser, request) => {
   shell(browser, request).catch((error) => {
     console.error(error.message);
     browser.close(1011, 'the exec did not open');
   });
 });
-const [host, port] = process.env.BENCH_LISTEN.split(':');
-server.listen(Number(port), host);
