@@ -2,7 +2,7 @@
 #![allow(clippy::cast_precision_loss)] // Figures for people.
 
 use std::fs::{metadata, read_dir, read_link};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::thread;
@@ -61,15 +61,19 @@ fn is_program(lab: &Lab, process: u32) -> bool {
     exe != lab.exe && !SHELLS.iter().any(|shell| name == *shell)
 }
 
-/// Whether a request is answered with anything.
+/// Whether a request is answered, be it by the end of the connection: some relays know only
+/// upgrades. Before that there is nobody who would take the connection.
 fn answers(port: u16) -> bool {
-    let ask = || {
-        let mut stream = TcpStream::connect(local(port))?;
-        stream.set_read_timeout(Some(START_MAX))?;
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")?;
-        stream.read(&mut [0; 1])
-    };
-    ask().is_ok_and(|read: usize| read > 0)
+    let Ok(mut stream) = TcpStream::connect(local(port)) else { return false };
+    let request = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n";
+    let asked = stream.set_read_timeout(Some(START_MAX)).and_then(|()| stream.write_all(request));
+    if asked.is_err() {
+        return false;
+    }
+    match stream.read(&mut [0; 1]) {
+        Ok(_) => true,
+        Err(error) => error.kind() == ErrorKind::ConnectionReset,
+    }
 }
 
 /// The program's file, and what has to lie beside it.
@@ -84,11 +88,12 @@ pub(crate) fn size(lab: &Lab, contender: &Contender) -> Result<Measured, String>
         read_link(format!("/proc/{process}/exe")).map_err(|error| error.to_string())?
     };
     let program = metadata(&program).map_err(|error| format!("{}: {error}", program.display()))?;
-    let beside = folder_size(&peer_folder(&contender.name).join("node_modules"));
-    Ok(Measured::of(
-        [("program", program.len() as f64 / 1e6), ("beside", beside as f64 / 1e6)],
-        None,
-    ))
+    let mut measured = Measured::of([("program", program.len() as f64 / 1e6)], None);
+    let beside = peer_folder(&contender.name).join("node_modules");
+    if beside.exists() {
+        measured.figures.insert("beside".to_owned(), folder_size(&beside) as f64 / 1e6);
+    }
+    Ok(measured)
 }
 
 /// All files below a folder; links are not followed.
