@@ -1,8 +1,14 @@
 //! The load generator: a browser that is only a socket.
 
 mod flood;
+mod hold;
+mod interrupt;
+mod keys;
+mod open;
+mod paste;
 mod session;
 mod target;
+mod text;
 
 use std::time::Duration;
 
@@ -45,6 +51,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         let mut lines = stdin_lines();
         let result = match scenario.as_str() {
             "flood" => flood::run(&options, &mut lines).await,
+            "keys" => keys::run(&options, &mut lines).await,
+            "hold" => hold::run(&options, &mut lines).await,
+            "interrupt" => interrupt::run(&options, &mut lines).await,
+            "open" => open::run(&options, &mut lines).await,
+            "paste" => paste::run(&options, &mut lines).await,
+            "text" => text::run(&options, &mut lines).await,
             _ => Err("no such scenario".to_owned()),
         };
         result.map_err(|error| format!("{scenario}: {error}"))
@@ -129,4 +141,10 @@ async fn gate(options: &Options, lines: &mut Receiver<String>) -> Result<(), Str
 /// Nanoseconds as seconds.
 fn seconds(nanoseconds: u64) -> f64 {
     std::time::Duration::from_nanos(nanoseconds).as_secs_f64()
+}
+
+/// Nanoseconds as microseconds, to a tenth.
+fn microseconds(nanoseconds: u64) -> f64 {
+    let tenths = u32::try_from(nanoseconds / 100).unwrap_or(u32::MAX);
+    f64::from(tenths) / 10.0
 }

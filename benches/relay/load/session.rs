@@ -1,7 +1,7 @@
 //! A session as the generator sees it: input goes out, output is counted.
 
 use std::future::poll_fn;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -166,12 +166,24 @@ pub(super) struct Session {
 impl Session {
     /// Connects and upgrades.
     pub(super) async fn open(target: &Target, program: &str) -> Result<Self, String> {
-        timeout(PATIENCE, Self::upgrade(target, program))
+        let inbox = Inbox { dialect: target.dialect, ..Inbox::default() };
+        Self::open_into(inbox, target, program).await
+    }
+
+    /// The same, and keeps all output.
+    pub(super) async fn open_keeping(target: &Target, program: &str) -> Result<Self, String> {
+        let kept = Some(Kept::default());
+        let inbox = Inbox { dialect: target.dialect, kept, ..Inbox::default() };
+        Self::open_into(inbox, target, program).await
+    }
+
+    async fn open_into(inbox: Inbox, target: &Target, program: &str) -> Result<Self, String> {
+        timeout(PATIENCE, Self::upgrade(inbox, target, program))
             .await
             .map_err(|_| "an upgrade that takes too long")?
     }
 
-    async fn upgrade(target: &Target, program: &str) -> Result<Self, String> {
+    async fn upgrade(inbox: Inbox, target: &Target, program: &str) -> Result<Self, String> {
         let mut line = target.connect().await?;
         let key = STANDARD.encode(u128::from(now()).to_be_bytes());
         line.write(target.request(program, &key).as_bytes()).await?;
@@ -188,7 +200,6 @@ impl Session {
         if chosen != target.dialect.subprotocol() {
             return Err(format!("the answer is in {chosen:?}"));
         }
-        let inbox = Inbox { dialect: target.dialect, ..Inbox::default() };
         let mut session = Self { line, parser: Parser::default(), inbox, ended: false };
         let mut behind = head.behind;
         let (parser, inbox) = (&mut session.parser, &mut session.inbox);
@@ -208,6 +219,15 @@ impl Session {
         self.line.push(message)
     }
 
+    /// Writes what is queued: input, and answers to pings.
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
+        ready!(self.line.poll_flush(cx))?;
+        if !self.inbox.pongs.is_empty() {
+            self.line.push(&std::mem::take(&mut self.inbox.pongs))?;
+        }
+        self.line.poll_flush(cx)
+    }
+
     /// Writes what is queued and reads once, at most `most` bytes: ready as soon as something came
     /// or the peer ended.
     pub(super) fn poll_turn(
@@ -215,11 +235,9 @@ impl Session {
         cx: &mut Context<'_>,
         most: usize,
     ) -> Poll<Result<(), String>> {
+        // Whatever cannot be written does not keep anything from being read.
+        let _ = self.poll_send(cx)?;
         let Self { line, parser, inbox, ended } = self;
-        if line.poll_flush(cx)?.is_ready() && !inbox.pongs.is_empty() {
-            line.push(&std::mem::take(&mut inbox.pongs))?;
-            let _ = line.poll_flush(cx)?;
-        }
         let read = line.poll_read(cx, most, |bytes| feed(parser, inbox, bytes))?;
         read.map(|more| {
             *ended = !more;
@@ -235,7 +253,7 @@ impl Session {
     /// Writes all that is queued, and reads meanwhile.
     pub(super) async fn flush(&mut self) -> Result<(), String> {
         let flushed = poll_fn(|cx| {
-            if self.line.poll_flush(cx)?.is_ready() {
+            if self.poll_send(cx)?.is_ready() {
                 return Poll::Ready(Ok::<_, String>(()));
             }
             while self.poll_turn(cx, READ)?.is_ready() {

@@ -1,0 +1,101 @@
+//! An interrupt through a flood that is read slowly.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::task::Poll;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::Receiver;
+use tokio::time::{Instant, timeout};
+
+use super::session::Session;
+use super::{Options, gate};
+use crate::wire::{PATIENCE, at, now};
+
+/// How fast a page swallows output (xterm.js), if nothing else is said.
+const RATE: u64 = 5_000_000;
+
+/// A reader that is always behind looks this often.
+const TICK: Duration = Duration::from_millis(5);
+
+/// Until every buffer on the way is full.
+const FLOOD: Duration = Duration::from_secs(2);
+
+/// Between two interrupts.
+const EVERY: Duration = Duration::from_millis(20);
+
+/// How long after the last one is still read: some relays take a quarter of a second.
+const AFTER: Duration = Duration::from_secs(2);
+
+/// How long the caller may look at what waits, once the figures are out.
+const LOOK: Duration = Duration::from_secs(5);
+
+pub(super) async fn run(options: &Options, lines: &mut Receiver<String>) -> Result<(), String> {
+    let mut session = Session::open(&options.target, "interrupt").await?;
+    session.until_ready().await?;
+    gate(options, lines).await?;
+    let rate = if options.rate == 0 { RATE } else { options.rate };
+    let reader = Reader { rate, begun: Instant::now() };
+    reader.read_for(&mut session, FLOOD).await?;
+    for _ in 0..options.tries {
+        session.input(format!("{:016x}", now()).as_bytes())?;
+        reader.read_for(&mut session, EVERY).await?;
+    }
+    reader.read_for(&mut session, AFTER).await?;
+
+    let read = session.inbox.output;
+    let mut result = json!({"tries": options.tries, "read": read});
+    if let Some(address) = options.control {
+        let stats = timeout(PATIENCE, stats(address)).await.map_err(|_| "no figures")??;
+        let out = stats["out"].as_u64().ok_or("figures without out")?;
+        result["waiting"] = json!(out.saturating_sub(read));
+    }
+    println!("{result}");
+    // Nothing is read any more, so that what waits can be looked at, until stdin has a word.
+    let _ = timeout(LOOK, lines.recv()).await;
+    let _ = session.close().await?;
+    Ok(())
+}
+
+/// Reads no faster than it may.
+struct Reader {
+    rate: u64,
+    begun: Instant,
+}
+
+impl Reader {
+    async fn read_for(&self, session: &mut Session, duration: Duration) -> Result<(), String> {
+        let end = Instant::now() + duration;
+        while Instant::now() < end {
+            let elapsed = u64::try_from(self.begun.elapsed().as_micros()).map_err(at("time"))?;
+            let may = elapsed.saturating_mul(self.rate) / 1_000_000;
+            let room = may.saturating_sub(session.inbox.output);
+            let room = usize::try_from(room).map_err(at("rate"))?;
+            // What is queued is sent even if nothing may be read, and neither is waited for.
+            poll_fn(|cx| {
+                let sent = session.poll_send(cx)?;
+                let moved = if room > 0 { session.poll_turn(cx, room)? } else { sent };
+                Poll::Ready(Ok::<_, String>(moved.is_ready()))
+            })
+            .await?;
+            if session.ended {
+                return Err("the session ended".into());
+            }
+            // Behind the look, not before it: what was just queued is sent at once.
+            tokio::time::sleep(TICK).await;
+        }
+        Ok(())
+    }
+}
+
+/// The cluster's figures.
+async fn stats(address: SocketAddr) -> Result<Value, String> {
+    let mut stream = BufReader::new(TcpStream::connect(address).await.map_err(at("control"))?);
+    stream.write_all(b"stats\n").await.map_err(at("control"))?;
+    let mut line = String::new();
+    stream.read_line(&mut line).await.map_err(at("control"))?;
+    serde_json::from_str(&line).map_err(at("control"))
+}
