@@ -81,12 +81,12 @@ mod relay;
 mod accept;
 mod exec;
 mod hangup;
-mod read_ahead;
 mod target;
 mod trace;
 
 mod clusters;
 mod credential;
+mod secure;
 mod tls;
 
 mod admin;

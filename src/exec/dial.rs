@@ -15,14 +15,13 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, sleep, timeout_at};
-use tokio_rustls::TlsConnector;
 
 use super::line::Line;
 use super::proxy;
 use super::reason::{late, name_reason, tls_reason, unreachable};
 use super::via::{Proxy, Scheme, Via, bare};
 use crate::proto::ending::{Ending, Kind};
-use crate::read_ahead::ReadAhead;
+use crate::secure::Secure;
 use crate::socket;
 use crate::tls::Tls;
 
@@ -61,8 +60,8 @@ impl Dial<'_> {
             return Ok(wire);
         }
         let way = self.via.proxy().map(|proxy| format!(" (through {proxy})")).unwrap_or_default();
-        let connector = TlsConnector::from(Arc::clone(self.tls));
-        match timeout_at(deadline, connector.connect(self.name.clone(), wire)).await {
+        let connecting = Secure::connect(wire, Arc::clone(self.tls), self.name.clone());
+        match timeout_at(deadline, connecting).await {
             Err(_) => Err(late(&self.peer, &format!("{ACCEPT}{way}"))),
             Ok(Err(error)) => Err(unreachable(&self.peer, &format!("{}{way}", tls_reason(&error)))),
             Ok(Ok(tls)) => Ok(Line::Tls(Box::new(tls))),
@@ -92,8 +91,8 @@ impl Dial<'_> {
         if proxy.scheme == Scheme::Https {
             let name = ServerName::try_from(proxy.host.clone())
                 .map_err(|_| unreachable(proxy, &"no certificate can be for such a name"))?;
-            let connector = TlsConnector::from(self.trust.for_proxy()?);
-            match timeout_at(deadline, connector.connect(name, wire)).await {
+            let connecting = Secure::connect(wire, self.trust.for_proxy()?, name);
+            match timeout_at(deadline, connecting).await {
                 Err(_) => return Err(late(proxy, ACCEPT)),
                 Ok(Err(error)) => return Err(unreachable(proxy, &tls_reason(&error))),
                 Ok(Ok(tls)) => wire = Line::Tls(Box::new(tls)),
@@ -126,7 +125,7 @@ impl Dial<'_> {
             Ok(Err(error)) => Err(unreachable(peer, &error)),
             Ok(Ok(stream)) => {
                 socket::cluster(&stream);
-                Ok(Line::Plain(ReadAhead::new(stream)))
+                Ok(Line::Plain(stream))
             }
         }
     }

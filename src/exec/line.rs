@@ -5,20 +5,20 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustls::client::UnbufferedClientConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 
-use crate::read_ahead::ReadAhead;
+use crate::secure::Secure;
 
 /// A connection: a socket, or TLS over a connection, which is a socket but for the cluster behind a
 /// proxy that is reached by TLS itself. One type for all of them, for the machine code of TLS and
 /// HTTP is there once for each type.
 pub enum Line {
     /// A socket.
-    Plain(ReadAhead<TcpStream>),
+    Plain(TcpStream),
     /// TLS.
-    Tls(Box<TlsStream<Line>>),
+    Tls(Box<Secure<Line, UnbufferedClientConnection>>),
 }
 
 impl fmt::Debug for Line {

@@ -17,7 +17,6 @@ use rustls::{ClientConfig, ProtocolVersion};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_rustls::TlsConnector;
 
 use super::Connector;
 use super::dial::{Dial, resolve};
@@ -26,6 +25,7 @@ use super::refused::Refused;
 use super::via::bare;
 use crate::credential::{Bearer, Identity};
 use crate::proto::ending::{Ending, Kind};
+use crate::secure::Secure;
 use crate::target::Target;
 use crate::tls::Tls;
 
@@ -195,13 +195,13 @@ impl Connector {
             return Ok(Handshake { time: begun.elapsed(), ..Handshake::default() });
         }
         let connecting =
-            TlsConnector::from(Arc::clone(&tls)).connect(self.inner.server_name.clone(), wire);
+            Secure::connect(wire, Arc::clone(&tls), self.inner.server_name.clone());
         let stream = match timeout_at(begun + limit, connecting).await {
             Err(_) => return Err(Fault::Late(limit)),
             Ok(Err(error)) => return Err(Fault::Tls(error)),
             Ok(Ok(stream)) => stream,
         };
-        let state = stream.get_ref().1;
+        let state = stream.state();
         let chain = state.peer_certificates().unwrap_or_default();
         Ok(Handshake {
             version: state.protocol_version(),
