@@ -15,7 +15,6 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use subtle::ConstantTimeEq;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -23,6 +22,7 @@ use crate::accept::{Body, Refusal};
 use crate::config::Config;
 use crate::credential::Token;
 use crate::door::{Door, Remote, accept_all, http};
+use crate::line::Line;
 use crate::listener::Listener;
 use crate::metrics::Metrics;
 use crate::origin;
@@ -75,10 +75,7 @@ impl Door for Operators {
     /// Nothing in here lasts.
     fn prepare(&self, _stream: &TcpStream) {}
 
-    fn enter<S>(&self, stream: S, _remote: Remote)
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
+    fn enter(&self, stream: Line, _remote: Remote) {
         let (desk, mut over) = (Arc::clone(&self.desk), self.over.clone());
         tokio::spawn(async move {
             let http = http(&desk.admin.config.head);

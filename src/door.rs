@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioTimer;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::config::HeadLimits;
+use crate::line::Line;
 use crate::listener::Listener;
 
 /// A pause after a failed accept: out of file descriptors, trying again at once would only spin.
@@ -40,9 +40,7 @@ pub(crate) trait Door {
     fn prepare(&self, stream: &TcpStream);
 
     /// Takes care of a connection, in a task of its own.
-    fn enter<S>(&self, stream: S, remote: Remote)
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+    fn enter(&self, stream: Line, remote: Remote);
 }
 
 /// Lets in whoever connects.
@@ -52,14 +50,14 @@ pub(crate) async fn accept_all(listener: &Listener, door: &impl Door) {
             Listener::Tcp(tcp) => match tcp.accept().await {
                 Ok((stream, remote)) => {
                     door.prepare(&stream);
-                    door.enter(stream, Remote::Tcp(remote));
+                    door.enter(Line::Tcp(stream), Remote::Tcp(remote));
                     Ok(())
                 }
                 Err(error) => Err(error),
             },
             Listener::Unix(unix) => match unix.accept().await {
                 Ok((stream, _)) => {
-                    door.enter(stream, Remote::Unix);
+                    door.enter(Line::Unix(stream), Remote::Unix);
                     Ok(())
                 }
                 Err(error) => Err(error),

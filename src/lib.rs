@@ -81,12 +81,13 @@ mod relay;
 mod accept;
 mod exec;
 mod hangup;
+mod line;
+mod secure;
 mod target;
 mod trace;
 
 mod clusters;
 mod credential;
-mod secure;
 mod tls;
 
 mod admin;

@@ -14,7 +14,6 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
-use tokio_rustls::TlsAcceptor;
 
 use crate::config::{Config, Listen};
 
@@ -198,7 +197,7 @@ fn bind_private(path: &Path) -> io::Result<UnixListener> {
 /// # Errors
 ///
 /// The flag and what is wrong with its file, in one sentence.
-pub fn tls(config: &Config) -> Result<Option<TlsAcceptor>, String> {
+pub fn tls(config: &Config) -> Result<Option<Arc<ServerConfig>>, String> {
     let Some((chain, key)) = &config.tls else { return Ok(None) };
     let wrong = |flag: &str, error: &dyn std::fmt::Display| format!("--tls-{flag}: {error}");
     let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(chain).and_then(Iterator::collect);
@@ -209,7 +208,7 @@ pub fn tls(config: &Config) -> Result<Option<TlsAcceptor>, String> {
         .with_safe_default_protocol_versions()
         .and_then(|it| it.with_no_client_auth().with_single_cert(chain, key))
         .map_err(|error| wrong("cert", &error))?;
-    Ok(Some(TlsAcceptor::from(Arc::new(config))))
+    Ok(Some(Arc::new(config)))
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use log::Level;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
@@ -23,6 +22,7 @@ use crate::attend::{Caller, Shared, Wish, session};
 use crate::auth::{self, Asked, Gate, forwarded};
 use crate::config::{Auth, Config};
 use crate::door::{Door, Remote, accept_all, http};
+use crate::line::Line;
 use crate::listener::{Listener, Listeners, Unattended};
 use crate::metrics::Metrics;
 use crate::origin;
@@ -30,6 +30,7 @@ use crate::proto::ending::{Ending, Kind};
 use crate::registry::{Capacity, Registry};
 use crate::relay::refuse;
 use crate::route::{self, Form};
+use crate::secure::Secure;
 use crate::shell;
 use crate::socket;
 use crate::sources::Sources;
@@ -153,10 +154,7 @@ struct Browsers {
 impl Browsers {
     /// What a further thread does: it lets in whoever comes until sessions are to end, and is there
     /// until the last one is over.
-    fn beside(
-        &self,
-        listener: Unattended,
-    ) -> impl AsyncFnOnce(Until) + Send + use<> + 'static {
+    fn beside(&self, listener: Unattended) -> impl AsyncFnOnce(Until) + Send + use<> + 'static {
         let browsers = Self { shared: Arc::clone(&self.shared) };
         async move |until: Until| {
             let mut stopping = browsers.shared.stopping.clone();
@@ -181,22 +179,21 @@ impl Door for Browsers {
         socket::browser(stream, limits.slow_browser, config.browser_buffer);
     }
 
-    fn enter<S>(&self, stream: S, remote: Remote)
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
+    fn enter(&self, stream: Line, remote: Remote) {
         let shared = Arc::clone(&self.shared);
         let tls = shared.sources.borrow().tls.clone();
         tokio::spawn(async move {
             let time = shared.config.head.time;
-            let result = match tls {
-                None => serve_connection(stream, remote, shared).await,
-                Some(tls) => match timeout(time, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => serve_connection(stream, remote, shared).await,
+            let stream = match tls {
+                None => stream,
+                // The future of the handshake is kilobytes, and gone when the first request comes.
+                Some(tls) => match Box::pin(timeout(time, Secure::accept(stream, tls))).await {
+                    Ok(Ok(stream)) => Line::Caller(Box::new(stream)),
                     Ok(Err(error)) => return log::debug!("TLS handshake failed: {error}"),
                     Err(_) => return log::debug!("TLS handshake took too long"),
                 },
             };
+            let result = serve_connection(stream, remote, shared).await;
             if let Err(error) = result {
                 log::debug!("connection ended: {error}");
             }
@@ -204,10 +201,7 @@ impl Door for Browsers {
     }
 }
 
-async fn serve_connection<S>(stream: S, remote: Remote, shared: Arc<Shared>) -> hyper::Result<()>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
+async fn serve_connection(stream: Line, remote: Remote, shared: Arc<Shared>) -> hyper::Result<()> {
     let mut stopping = shared.stopping.clone();
     let http = http(&shared.config.head);
     let service = service_fn(move |request| {

@@ -4,12 +4,13 @@
 //! this must never know: requests, sessions.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
 use crate::auth::Gate;
 use crate::clusters::{Choice, Clusters, Own};
@@ -25,7 +26,7 @@ pub struct Sources {
     /// The clusters that callers may name.
     pub clusters: Clusters,
     /// What browsers speak besides plain HTTP, if anything.
-    pub tls: Option<TlsAcceptor>,
+    pub tls: Option<Arc<ServerConfig>>,
 }
 
 impl fmt::Debug for Sources {

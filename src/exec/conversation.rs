@@ -14,8 +14,8 @@ use tokio::time::timeout;
 
 use super::OpenLimits;
 use super::dial::Dial;
-use super::line::Line;
 use super::reason::{late, reason, unreachable};
+use crate::line::Line;
 use crate::proto::ending::{Ending, Kind};
 
 /// The longest head of a response; real ones are under 2 KiB.

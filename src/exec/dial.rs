@@ -16,10 +16,10 @@ use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::line::Line;
 use super::proxy;
 use super::reason::{late, name_reason, tls_reason, unreachable};
 use super::via::{Proxy, Scheme, Via, bare};
+use crate::line::Line;
 use crate::proto::ending::{Ending, Kind};
 use crate::secure::Secure;
 use crate::socket;
@@ -64,7 +64,7 @@ impl Dial<'_> {
         match timeout_at(deadline, connecting).await {
             Err(_) => Err(late(&self.peer, &format!("{ACCEPT}{way}"))),
             Ok(Err(error)) => Err(unreachable(&self.peer, &format!("{}{way}", tls_reason(&error)))),
-            Ok(Ok(tls)) => Ok(Line::Tls(Box::new(tls))),
+            Ok(Ok(tls)) => Ok(Line::Called(Box::new(tls))),
         }
     }
 
@@ -95,7 +95,7 @@ impl Dial<'_> {
             match timeout_at(deadline, connecting).await {
                 Err(_) => return Err(late(proxy, ACCEPT)),
                 Ok(Err(error)) => return Err(unreachable(proxy, &tls_reason(&error))),
-                Ok(Ok(tls)) => wire = Line::Tls(Box::new(tls)),
+                Ok(Ok(tls)) => wire = Line::Called(Box::new(tls)),
             }
         }
         match timeout_at(deadline, proxy::tunnel(proxy, wire, host, port)).await {
@@ -125,7 +125,7 @@ impl Dial<'_> {
             Ok(Err(error)) => Err(unreachable(peer, &error)),
             Ok(Ok(stream)) => {
                 socket::cluster(&stream);
-                Ok(Line::Plain(stream))
+                Ok(Line::Tcp(stream))
             }
         }
     }

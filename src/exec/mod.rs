@@ -5,7 +5,6 @@
 
 mod conversation;
 mod dial;
-mod line;
 mod probe;
 mod proxy;
 mod reason;
@@ -33,11 +32,11 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 pub(crate) use self::conversation::Conversation;
 pub(crate) use self::dial::Dial;
-use self::line::Line;
 use self::reason::CLUSTER;
 use self::refused::Refused;
 use self::via::{bare, port_of};
 use crate::credential::{Credential, Identity, Impersonated, Shown};
+use crate::line::Line;
 use crate::proto::channel::Subprotocol;
 use crate::proto::ending::{Ending, Kind};
 use crate::proto::message::Place;

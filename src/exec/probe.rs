@@ -194,8 +194,7 @@ impl Connector {
         if !self.is_tls() {
             return Ok(Handshake { time: begun.elapsed(), ..Handshake::default() });
         }
-        let connecting =
-            Secure::connect(wire, Arc::clone(&tls), self.inner.server_name.clone());
+        let connecting = Secure::connect(wire, Arc::clone(&tls), self.inner.server_name.clone());
         let stream = match timeout_at(begun + limit, connecting).await {
             Err(_) => return Err(Fault::Late(limit)),
             Ok(Err(error)) => return Err(Fault::Tls(error)),

@@ -17,8 +17,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::conversation::{drive, hand_over};
-use super::line::Line;
 use super::via::{Login, Proxy, Scheme, authority};
+use crate::line::Line;
 
 /// The longest head of a proxy's answer; real ones are under 1 KiB.
 const ANSWER_MAX: usize = 16 * 1024;

@@ -1,4 +1,4 @@
-//! What a connection to a cluster is made of.
+//! What a connection is made of, to whichever peer.
 
 use std::fmt;
 use std::io;
@@ -6,19 +6,24 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use rustls::client::UnbufferedClientConnection;
+use rustls::server::UnbufferedServerConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::secure::Secure;
 
 /// A connection: a socket, or TLS over a connection, which is a socket but for the cluster behind a
-/// proxy that is reached by TLS itself. One type for all of them, for the machine code of TLS and
-/// HTTP is there once for each type.
+/// proxy that is reached by TLS itself. One type for all of them, for the machine code of HTTP and
+/// of sessions is there once for each type.
 pub enum Line {
     /// A socket.
-    Plain(TcpStream),
-    /// TLS.
-    Tls(Box<Secure<Line, UnbufferedClientConnection>>),
+    Tcp(TcpStream),
+    /// A socket of this machine's; only browsers and operators have such.
+    Unix(UnixStream),
+    /// TLS to whom we called.
+    Called(Box<Secure<Line, UnbufferedClientConnection>>),
+    /// TLS to who called us.
+    Caller(Box<Secure<Line, UnbufferedServerConnection>>),
 }
 
 impl fmt::Debug for Line {
@@ -31,11 +36,19 @@ impl fmt::Debug for Line {
 macro_rules! whichever {
     ($this:ident, $io:ident => $call:expr) => {
         match $this.get_mut() {
-            Line::Plain($io) => {
+            Line::Tcp($io) => {
                 let $io = Pin::new($io);
                 $call
             }
-            Line::Tls($io) => {
+            Line::Unix($io) => {
+                let $io = Pin::new($io);
+                $call
+            }
+            Line::Called($io) => {
+                let $io = Pin::new($io);
+                $call
+            }
+            Line::Caller($io) => {
                 let $io = Pin::new($io);
                 $call
             }
@@ -72,8 +85,9 @@ impl AsyncWrite for Line {
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Self::Plain(io) => io.is_write_vectored(),
-            Self::Tls(io) => io.is_write_vectored(),
+            Self::Tcp(io) => io.is_write_vectored(),
+            Self::Unix(io) => io.is_write_vectored(),
+            Self::Called(_) | Self::Caller(_) => false,
         }
     }
 
