@@ -124,10 +124,8 @@ impl Exec {
         let flushed = self.line.poll_flush(cx)?.is_ready();
         self.queued = self.queued.min(self.line.queued() as u64);
         self.state.shared.wrote(had - self.queued);
-        if flushed {
-            if let Some(turn) = self.write(cx)? {
-                return Poll::Ready(Ok(turn));
-            }
+        if flushed && let Some(turn) = self.write(cx)? {
+            return Poll::Ready(Ok(turn));
         }
         if moved { Poll::Ready(Ok(Turn::Again)) } else { Poll::Pending }
     }
@@ -239,12 +237,7 @@ impl State {
             }
             return Ok(());
         }
-        if let Some(feed) = self.program.input(bytes, end, &mut self.small, &self.shared)? {
-            if self.feed.as_ref().is_none_or(Feed::is_over) {
-                self.feed = Some(feed);
-            }
-        }
-        Ok(())
+        self.program.input(bytes, end, &mut self.small, &self.shared)
     }
 
     fn on_control(&mut self, opcode: u8) {

@@ -21,7 +21,7 @@ const ECHO_MAX: usize = 1024 * 1024;
 /// A process of the synthetic cluster.
 pub(super) enum Program {
     /// Sends its output and ends; before that it may wait for a first byte.
-    Flood { waiting: Option<Feed> },
+    Flood { waiting: Option<Feed>, asked: bool },
     /// Sends each message back as it came.
     Echo { message: Vec<u8> },
     /// Counts, and says so when enough came.
@@ -53,8 +53,8 @@ impl Program {
                 }
                 let feed = Feed::new(&shared.cycle(frame), records, number(bytes)?);
                 match rest {
-                    [] => Ok((Self::Flood { waiting: None }, Some(feed))),
-                    ["wait"] => Ok((Self::Flood { waiting: Some(feed) }, None)),
+                    [] => Ok((Self::Flood { waiting: None, asked: false }, Some(feed))),
+                    ["wait"] => Ok((Self::Flood { waiting: Some(feed), asked: false }, None)),
                     _ => Err("flood FRAME BYTES RECORDS [wait]".into()),
                 }
             }
@@ -74,17 +74,16 @@ impl Program {
         }
     }
 
-    /// Takes a run of a message on stdin. What is to be said at once goes into `out`; a feed that
-    /// it starts is returned.
+    /// Takes a run of a message on stdin. What is to be said at once goes into `out`.
     pub(super) fn input(
         &mut self,
         run: &[u8],
         end: bool,
         out: &mut Vec<u8>,
         shared: &Shared,
-    ) -> Result<Option<Feed>, String> {
+    ) -> Result<(), String> {
         match self {
-            Self::Flood { waiting } => return Ok(waiting.take_if(|_| !run.is_empty())),
+            Self::Flood { asked, .. } => *asked |= !run.is_empty(),
             Self::Text { .. } => {}
             Self::Echo { message } => {
                 if message.len() + run.len() > ECHO_MAX {
@@ -108,7 +107,7 @@ impl Program {
                 }
             }
             Self::Burst { asked, .. } => {
-                *asked += run.iter().filter(|byte| **byte == b'b').count() as u64;
+                *asked += run.iter().map(|byte| u64::from(*byte == b'b')).sum::<u64>();
             }
             Self::Interrupt { digits } => {
                 let arrived = now();
@@ -123,15 +122,20 @@ impl Program {
                 }
             }
         }
-        Ok(self.next_feed(shared))
+        Ok(())
     }
 
-    /// What an asked burst sends next, once nothing else is being sent.
+    /// What was asked for and is sent next, once nothing else is being sent.
     pub(super) fn next_feed(&mut self, shared: &Shared) -> Option<Feed> {
-        let Self::Burst { bytes, asked } = self else { return None };
-        // All that was asked for is one feed: nobody waits between two of them.
-        let bytes = std::mem::take(asked).saturating_mul(*bytes);
-        (bytes > 0).then(|| Feed::new(&shared.cycle(LONG), Records::Packed, bytes))
+        match self {
+            Self::Flood { waiting, asked: true } => waiting.take(),
+            // All that was asked for is one feed: nobody waits between two of them.
+            Self::Burst { bytes, asked } if *asked > 0 => {
+                let bytes = std::mem::take(asked).saturating_mul(*bytes);
+                Some(Feed::new(&shared.cycle(LONG), Records::Packed, bytes))
+            }
+            _ => None,
+        }
     }
 
     /// The next piece of text, if this is the program that has some.
@@ -143,7 +147,7 @@ impl Program {
     /// Whether the program ends when what it had to send is sent.
     pub(super) fn ends(&self) -> bool {
         match self {
-            Self::Flood { waiting } => waiting.is_none(),
+            Self::Flood { waiting, .. } => waiting.is_none(),
             Self::Text { frames } => frames.is_empty(),
             _ => false,
         }

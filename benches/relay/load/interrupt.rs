@@ -34,6 +34,8 @@ const AFTER: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(options: &Options, lines: &mut Receiver<String>) -> Result<(), String> {
+    // Sessions before this one had output, too.
+    let before = out(options.control).await?;
     let mut session = Session::open(&options.target, "interrupt").await?;
     session.until_ready().await?;
     gate(options, lines).await?;
@@ -48,10 +50,8 @@ pub(super) async fn run(options: &Options, lines: &mut Receiver<String>) -> Resu
 
     let read = session.inbox.output;
     let mut result = json!({"tries": options.tries, "read": read});
-    if let Some(address) = options.control {
-        let stats = timeout(PATIENCE, stats(address)).await.map_err(|_| "no figures")??;
-        let out = stats["out"].as_u64().ok_or("figures without out")?;
-        result["waiting"] = json!(out.saturating_sub(read));
+    if let (Some(before), Some(out)) = (before, out(options.control).await?) {
+        result["waiting"] = json!(out.saturating_sub(before + read));
     }
     println!("{result}");
     // Nothing is read any more, so that what waits can be looked at, until stdin has a word.
@@ -89,6 +89,13 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+/// How much output the cluster has got rid of, if it can be asked.
+async fn out(control: Option<SocketAddr>) -> Result<Option<u64>, String> {
+    let Some(address) = control else { return Ok(None) };
+    let stats = timeout(PATIENCE, stats(address)).await.map_err(|_| "no figures")??;
+    stats["out"].as_u64().map(Some).ok_or("figures without out".into())
 }
 
 /// The cluster's figures.

@@ -21,7 +21,7 @@ use crate::wire::{at, runtime, stdin_lines};
 const STALL: Duration = Duration::from_secs(30);
 
 /// How long a caller may take to say `go`: it reads `/proc` meanwhile.
-const GATE: Duration = Duration::from_secs(120);
+const GATE: Duration = Duration::from_mins(2);
 
 /// What is asked for, with what holds if it is not.
 struct Options {
@@ -64,7 +64,6 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
 }
 
 fn parse(arguments: &[String]) -> Result<Options, String> {
-    use lexopt::ValueExt as _;
     let mut parser = lexopt::Parser::from_args(arguments);
     let (mut url, mut ca, mut dialect, mut headers) = (None, None, Dialect::V1, Vec::new());
     let mut options = Options {
@@ -92,7 +91,7 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
             options.gate = true;
             continue;
         }
-        let value = parser.value().and_then(|value| value.string()).map_err(at(&name))?;
+        let value = parser.value().and_then(lexopt::ValueExt::string).map_err(at(&name))?;
         match name.as_str() {
             "target" => url = Some(value),
             "dialect" => dialect = Dialect::named(&value)?,

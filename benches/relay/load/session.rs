@@ -30,10 +30,8 @@ pub(super) struct Inbox {
     /// When the first and the last output came, of the machine's clock.
     pub(super) first: Option<u64>,
     pub(super) last: u64,
-    /// Whether the relay said that it is ready.
+    /// Whether the relay said that it is ready, or the cluster has said anything.
     pub(super) ready: bool,
-    /// Whether the cluster has sent anything, where the dialect shows that.
-    pub(super) begun: bool,
     /// Whether the process ended well, where the dialect shows that.
     pub(super) succeeded: bool,
     /// The code of the peer's close.
@@ -68,11 +66,10 @@ impl Inbox {
         }
         let mut bytes = run.bytes;
         match self.dialect {
-            Dialect::Seed => {}
             Dialect::V1 if run.opcode == frame::TEXT => return self.on_words(run),
-            Dialect::V1 => {}
+            Dialect::V1 | Dialect::Seed => {}
             Dialect::V5 => {
-                self.begun = true;
+                self.ready = true;
                 if self.channel.is_none()
                     && let Some((channel, rest)) = bytes.split_first()
                 {
@@ -284,12 +281,8 @@ impl Session {
 
     /// Waits until the relay and, where it is seen, the cluster have said something.
     pub(super) async fn until_ready(&mut self) -> Result<(), String> {
-        self.until("first word", |inbox| match inbox.dialect {
-            Dialect::V1 => inbox.ready,
-            Dialect::V5 => inbox.begun,
-            Dialect::Seed => true,
-        })
-        .await
+        // The seed dialect has no word for it: input waits in the relay.
+        self.until("first word", |inbox| inbox.ready || inbox.dialect == Dialect::Seed).await
     }
 
     /// Closes and waits for the peer's close. Says whether that came in time.

@@ -119,10 +119,10 @@ impl Target {
             self.host,
         );
         if let Some(name) = self.dialect.subprotocol() {
-            head += &format!("Sec-WebSocket-Protocol: {name}\r\n");
+            head.extend(["Sec-WebSocket-Protocol: ", name, "\r\n"]);
         }
         for header in &self.headers {
-            head += &format!("{header}\r\n");
+            head.extend([header, "\r\n"]);
         }
         head + "\r\n"
     }

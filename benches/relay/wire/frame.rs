@@ -21,11 +21,11 @@ pub(crate) fn append(out: &mut Vec<u8>, opcode: u8, parts: &[&[u8]], masked: boo
     match (u8::try_from(len), u16::try_from(len)) {
         (Ok(short @ 0..=125), _) => out.push(bit | short),
         (_, Ok(middle)) => {
-            out.push(bit | 126);
+            out.push(bit | 0x7e);
             out.extend_from_slice(&middle.to_be_bytes());
         }
         _ => {
-            out.push(bit | 127);
+            out.push(bit | 0x7f);
             out.extend_from_slice(&(len as u64).to_be_bytes());
         }
     }

@@ -147,13 +147,11 @@ impl Line {
 
     /// Queues bytes in as few records as they fit in; [`Line::poll_flush`] writes them.
     pub(crate) fn push(&mut self, plain: &[u8]) -> Result<(), String> {
-        match &mut self.tls {
-            Some((sealer, _)) => sealer.seal_all(&mut self.rest, plain),
-            None => {
-                self.rest.extend_from_slice(plain);
-                Ok(())
-            }
+        if let Some((sealer, _)) = &mut self.tls {
+            return sealer.seal_all(&mut self.rest, plain);
         }
+        self.rest.extend_from_slice(plain);
+        Ok(())
     }
 
     /// Writes what is queued.
