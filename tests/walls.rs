@@ -102,7 +102,8 @@ fn the_program_fits_on_a_page() {
 
 #[test]
 fn nothing_outside_the_tests_gives_up_on_a_value() {
-    for (path, text) in sources("src") {
+    // Tests that do not fit at the end of their file have one of this name.
+    for (path, text) in sources("src").into_iter().filter(|it| !it.0.ends_with("tests.rs")) {
         for (number, line) in code(&text) {
             let gives_up = line.contains("unwrap(") || line.contains(".expect(");
             assert!(!gives_up, "{}:{number}: {line}", path.display());
