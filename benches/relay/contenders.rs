@@ -196,6 +196,11 @@ impl Cluster {
         self.folder.join("kubeconfig.json")
     }
 
+    /// Where it answers questions.
+    pub(crate) fn control(&self) -> SocketAddr {
+        local(self.control)
+    }
+
     /// What it counted since [`Cluster::reset`].
     pub(crate) fn stats(&self) -> Result<Value, String> {
         self.ask("stats")
@@ -207,7 +212,7 @@ impl Cluster {
 
     fn ask(&self, word: &str) -> Result<Value, String> {
         let ask = || {
-            let mut stream = TcpStream::connect(local(self.control))?;
+            let mut stream = TcpStream::connect(self.control())?;
             stream.set_read_timeout(Some(CLUSTER_WAIT))?;
             writeln!(stream, "{word}")?;
             let mut line = String::new();

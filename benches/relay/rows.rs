@@ -203,9 +203,12 @@ fn keys(lab: &Lab, contender: &Contender) -> Result<Measured, String> {
 
 fn interrupt(lab: &Lab, contender: &Contender) -> Result<Measured, String> {
     let bed = Bed::new(lab, contender)?;
-    let (said, used) = run(&bed, "interrupt", &["--tries", "200", "--rate", "5000000"])?;
+    // What waits has to be looked at while there is still somebody to wait for.
+    let control = bed.cluster.control().to_string();
+    let arguments = ["--tries", "200", "--rate", "5000000", "--control", &control];
+    let (said, used) = run(&bed, "interrupt", &arguments)?;
+    let waiting = number(&said, "waiting")? / 1e6;
     let stats = bed.cluster.stats()?;
-    let waiting = (number(&stats, "out")? - number(&said, "read")?) / 1e6;
     let times = stats["interrupts_ns"].as_array().into_iter().flatten();
     let mut times: Vec<f64> = times.filter_map(Value::as_f64).map(|ns| ns / 1e6).collect();
     times.sort_by(f64::total_cmp);
