@@ -1,67 +1,74 @@
-//! The frame codec and the session machine beside tungstenite, on the same bytes in memory.
+//! The rows of `counts` in time, and tungstenite with the same bytes in memory.
 #![allow(clippy::unwrap_used, missing_docs)] // A bench that meets something impossible may stop.
+
+#[path = "counts/rows.rs"]
+mod rows;
 
 use std::hint::black_box;
 use std::io::{Cursor, Read, Write};
-use std::time::{Duration, Instant};
 
-use podwire::proto::channel::Subprotocol;
-use podwire::proto::frame::{Opcode, append};
-use podwire::proto::message::{Dialect, Place};
-use podwire::proto::session::{Options, Session, Time};
-use tokio_tungstenite::tungstenite::Message;
+use divan::Bencher;
+use divan::counter::{BytesCount, ItemsCount};
+use podwire::proto::message::Dialect::{Seed, V1};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 
-/// What one read brings.
-const READ: usize = 64 * 1024;
-const ROUNDS: usize = 15;
-/// Long enough for a clock, short enough for a coffee.
-const STREAM: usize = 64 * 1024 * 1024;
+use self::rows::Message::{self, Characters, Key, KeyInJson, Output, Paste, Single};
+use self::rows::{FRAMES, LARGE, READ, SMALL, Work};
 
-/// A cluster's output: channel 1, binary frames of this many bytes with the channel.
-fn stream(frame: usize) -> Vec<u8> {
-    let mut payload = vec![b'x'; frame];
-    payload[0] = 1;
-    let mut bytes = Vec::new();
-    while bytes.len() < STREAM {
-        append(&mut bytes, Opcode::Binary, &payload, None);
-    }
-    bytes
+/// Medians of so many, each a thousand messages.
+const SAMPLES: u32 = 30;
+
+fn main() {
+    divan::Divan::from_args().sample_count(SAMPLES).sample_size(1).main();
 }
 
-/// Bytes in, bytes out, in the thread's buffers, as the loop does it.
-fn ours(stream: &[u8]) -> usize {
-    let (dialect, subprotocol) = (Dialect::V1, Subprotocol::V5);
-    let mut session = Session::new(Options::new(dialect, subprotocol, Place::default(), 0));
-    let (mut read, mut for_browser, mut for_cluster) = (vec![0; READ], Vec::new(), Vec::new());
-    let mut written = 0;
-    for piece in stream.chunks(READ) {
-        let read = &mut read[..piece.len()];
-        read.copy_from_slice(piece);
-        session.lend(&mut for_browser, &mut for_cluster);
-        session.on_cluster(read, Time::ZERO);
-        let n = black_box(session.to_browser()).len();
-        session.browser_took(n, Time::ZERO);
-        session.browser_flushed(Time::ZERO);
-        session.reclaim(&mut for_browser, &mut for_cluster);
-        written += n;
-    }
-    written
+/// Times one row, made anew for each sample.
+fn time(bencher: Bencher, message: Message, row: impl Fn(Message) -> Work) {
+    bencher
+        .counter(BytesCount::new(message.stream().0.len()))
+        .counter(ItemsCount::new(FRAMES))
+        .with_inputs(|| row(message))
+        .bench_local_refs(|work| work());
 }
 
-/// Counts what is written and hands out reads of at most [`READ`].
-struct Pipe<'a>(Cursor<&'a [u8]>, usize);
+#[divan::bench(args = [Output(LARGE), Output(SMALL), Key, Paste])]
+fn codec(bencher: Bencher, message: Message) {
+    time(bencher, message, rows::codec);
+}
 
-impl Read for Pipe<'_> {
+#[divan::bench(args = [Output(LARGE), Output(SMALL), Single(SMALL), Key, KeyInJson, Paste])]
+fn session(bencher: Bencher, message: Message) {
+    time(bencher, message, |message| rows::session(V1, message));
+}
+
+#[divan::bench(args = [Output(LARGE), Output(SMALL), Characters])]
+fn session_of_text(bencher: Bencher, message: Message) {
+    time(bencher, message, |message| rows::session(Seed, message));
+}
+
+#[divan::bench(args = [Output(LARGE), Output(SMALL), Single(SMALL), Key, KeyInJson, Paste])]
+fn whole_loop(bencher: Bencher, message: Message) {
+    time(bencher, message, rows::whole);
+}
+
+#[divan::bench(args = [Output(LARGE), Output(SMALL), Single(SMALL), Key, Paste])]
+fn tungstenite(bencher: Bencher, message: Message) {
+    time(bencher, message, theirs);
+}
+
+/// Counts what is written and hands out reads of at most so many bytes.
+struct Pipe(Cursor<Vec<u8>>, usize, usize);
+
+impl Read for Pipe {
     fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
-        let n = out.len().min(READ);
+        let n = out.len().min(self.1);
         self.0.read(&mut out[..n])
     }
 }
 
-impl Write for Pipe<'_> {
+impl Write for Pipe {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.1 += black_box(bytes).len();
+        self.2 += black_box(bytes).len();
         Ok(bytes.len())
     }
 
@@ -70,47 +77,27 @@ impl Write for Pipe<'_> {
     }
 }
 
-/// A message in, the same message without its channel byte out.
-fn tungstenite(stream: &[u8]) -> usize {
+/// A message in, the same message out, of which output loses its channel. What comes one by one is
+/// flushed one by one.
+fn theirs(message: Message) -> Work {
     let config = WebSocketConfig::default().read_buffer_size(READ);
-    let mut cluster =
-        WebSocket::from_raw_socket(Pipe(Cursor::new(stream), 0), Role::Client, Some(config));
-    let mut browser =
-        WebSocket::from_raw_socket(Pipe(Cursor::new(&[]), 0), Role::Server, Some(config));
-    while let Ok(Message::Binary(payload)) = cluster.read() {
-        browser.write(Message::Binary(payload.slice(1..))).unwrap();
-    }
-    browser.flush().unwrap();
-    browser.get_ref().1
-}
-
-fn time(run: impl Fn(&[u8]) -> usize, stream: &[u8]) -> Duration {
-    let begun = Instant::now();
-    black_box(run(black_box(stream)));
-    begun.elapsed()
-}
-
-fn median(mut times: Vec<Duration>) -> f64 {
-    times.sort();
-    times[times.len() / 2].as_secs_f64()
-}
-
-fn main() {
-    for (name, frame) in [("32 KiB frames", 32_769), ("100-byte lines", 101)] {
-        let stream = stream(frame);
-        let (mut a, mut b) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            a.push(time(ours, &stream));
-            b.push(time(tungstenite, &stream));
+    let (stream, read) = message.stream();
+    let (from, to, skip) = match message {
+        Output(_) | Single(_) | Characters => (Role::Client, Role::Server, 1),
+        _ => (Role::Server, Role::Client, 0),
+    };
+    let pipe = Pipe(Cursor::new(stream), read, 0);
+    let mut from = WebSocket::from_raw_socket(pipe, from, Some(config));
+    let pipe = Pipe(Cursor::default(), 0, 0);
+    let mut to = WebSocket::from_raw_socket(pipe, to, Some(config));
+    Box::new(move || {
+        while let Ok(message) = from.read() {
+            to.write(message.into_data().slice(skip..).into()).unwrap();
+            if read < READ {
+                to.flush().unwrap();
+            }
         }
-        let (a, b) = (median(a), median(b));
-        #[allow(clippy::cast_precision_loss)] // For people.
-        let gigabytes = stream.len() as f64 / 1e9;
-        println!(
-            "{name}: {:.2} GB/s, {:.2} times tungstenite's {:.2} GB/s",
-            gigabytes / a,
-            b / a,
-            gigabytes / b,
-        );
-    }
+        to.flush().unwrap();
+        to.get_ref().2
+    })
 }
