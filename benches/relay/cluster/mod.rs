@@ -2,6 +2,14 @@
 //!
 //! It is made to be no limit: frames and requests are known in advance, a session owns next to
 //! nothing, and each turn of a session is one read, one write and a walk over a buffer.
+//!
+//! The words of the exec's command are the program:
+//!
+//! - `flood FRAME BYTES packed|single|gathered [wait]`: so much output in frames of so many bytes
+//!   (0: the recordings' lengths), then success; `wait` begins at the first byte of input.
+//! - `echo`, `sink BYTES`, `burst BYTES`, `interrupt`, `text`: as `program.rs` says.
+//!
+//! Ctrl-D on a terminal, or the end of input without one, ends each of them, as it ends a shell.
 
 mod control;
 mod exec;
@@ -37,6 +45,10 @@ const BACKLOG: u32 = 4096;
 /// The longest body of a request: access reviews are short.
 const BODY_MAX: usize = 64 * 1024;
 
+/// How many errors are printed; the rest is counted. Whoever starts the cluster may not read what
+/// it prints, and a pipe that is full would stop it.
+const ERRORS: u64 = 5;
+
 /// What all sessions have in common.
 #[derive(Default)]
 struct Shared {
@@ -44,6 +56,7 @@ struct Shared {
     opened: AtomicU64,
     out: AtomicU64,
     input: AtomicU64,
+    errors: AtomicU64,
     interrupts: Mutex<Vec<u64>>,
     /// Frames are made once for all sessions that want the same, by their length.
     cycles: Mutex<HashMap<usize, Arc<Cycle>>>,
@@ -132,7 +145,9 @@ async fn serve(listen: SocketAddr, dir: PathBuf) -> Result<(), String> {
         };
         let (config, shared) = (Arc::clone(&config), Arc::clone(&shared));
         tokio::spawn(async move {
-            if let Err(error) = connection(stream, config, &shared).await {
+            if let Err(error) = connection(stream, config, &shared).await
+                && shared.errors.fetch_add(1, Relaxed) < ERRORS
+            {
                 eprintln!("cluster: {error}");
             }
         });
@@ -251,13 +266,14 @@ fn figures(shared: &Shared) -> Value {
         "opened": shared.opened.load(Relaxed),
         "out": shared.out.load(Relaxed),
         "in": shared.input.load(Relaxed),
+        "errors": shared.errors.load(Relaxed),
         "interrupts_ns": *interrupts,
     })
 }
 
 /// Forgets the figures; sessions that are open stay counted.
 fn reset(shared: &Shared) {
-    for counter in [&shared.opened, &shared.out, &shared.input] {
+    for counter in [&shared.opened, &shared.out, &shared.input, &shared.errors] {
         counter.store(0, Relaxed);
     }
     shared.interrupts.lock().unwrap_or_else(PoisonError::into_inner).clear();

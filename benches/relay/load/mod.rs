@@ -1,4 +1,18 @@
 //! The load generator: a browser that is only a socket.
+//!
+//! `load SCENARIO --target URL --dialect podwire.v1|seed|v5 [--ca FILE] [--header 'Name: value']
+//! [--gate]`, where the URL has `{command}` where the program goes. One line of JSON for each
+//! result on stdout; whatever goes wrong is one line on stderr and exit code 1.
+//!
+//! - `flood --frame N --bytes B --records packed|single|gathered --sessions S`
+//! - `keys --sessions S --rate R --seconds T`
+//! - `hold`, with `open N`, `burst`, `stall N`, `read SECONDS` and `close` on stdin
+//! - `interrupt --tries K --rate BYTES_PER_SECOND --control ADDRESS`: with the cluster's control
+//!   port it says what waits between the cluster and the reader. The session stays open and unread
+//!   until stdin has a line or an end, or for five seconds.
+//! - `open --workers W --count N`
+//! - `paste --bytes B --message M --rounds K`
+//! - `text`
 
 mod flood;
 mod hold;
