@@ -70,9 +70,9 @@ fn answers(port: u16) -> bool {
     if asked.is_err() {
         return false;
     }
-    match stream.read(&mut [0; 1]) {
-        Ok(_) => true,
-        Err(error) => error.kind() == ErrorKind::ConnectionReset,
+    match stream.read_exact(&mut [0; 1]) {
+        Ok(()) => true,
+        Err(error) => matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset),
     }
 }
 

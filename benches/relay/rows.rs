@@ -12,8 +12,8 @@ use crate::measure::Cpu;
 use crate::process::Process;
 use crate::{cold, memory};
 
-/// For one load. The slowest of all peers needs a third of it for the longest one.
-pub(crate) const LOAD_MAX: Duration = Duration::from_mins(5);
+/// For one load. The slowest of all peers needs half of it for the longest one.
+pub(crate) const LOAD_MAX: Duration = Duration::from_mins(10);
 /// To connect, for those loads that connect before they begin.
 const READY_MAX: Duration = Duration::from_secs(30);
 
