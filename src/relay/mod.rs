@@ -135,7 +135,8 @@ struct Relay<B, C> {
     cluster: Option<C>,
     session: Session,
     began: Instant,
-    /// What the timer is set to.
+    /// What the timer is set to. It may be earlier than need be: what is due moves on with every
+    /// byte, and to set a timer each time costs more than to look once too often.
     armed: Option<Time>,
     /// TLS may hold written bytes back until it is flushed.
     flush_browser: bool,
@@ -249,7 +250,7 @@ where
             let Some(at) = self.session.deadline() else { return Poll::Pending };
             // A limit of an embedder's may be longer than clocks go.
             let Some(due) = self.began.checked_add(at) else { return Poll::Pending };
-            if self.armed != Some(at) {
+            if self.armed.is_none_or(|armed| at < armed) {
                 timer.as_mut().reset(due);
                 self.armed = Some(at);
             }

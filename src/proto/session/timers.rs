@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::held::Held;
 use super::outcome::End;
 use super::{Ending, Kind, Session, Time, browser, cluster};
 
@@ -10,46 +11,48 @@ const ASLEEP: Time = Time::from_secs(5);
 
 impl Session {
     /// When [`Session::on_timeout`] is to be called, if nothing else happens.
+    ///
+    /// It is asked after every read and write, so it is one walk with one number in hand.
     pub fn deadline(&self) -> Option<Time> {
         let limits = &self.limits;
-        let browser = match self.browser.state {
-            browser::State::Lingering { until } => [Some(until), None, None],
-            browser::State::Closing => [self.browser.slow_at(), None, None],
-            browser::State::Open => [
-                self.browser.slow_at(),
-                Some(self.browser.pulse.ping_at(limits.browser_ping)),
-                self.browser.pulse.dead_at(limits.dead_after),
-            ],
-            browser::State::Gone => [None; 3],
-        };
-        let cluster = match self.cluster.state {
+        // A limit as long as a duration can be is none.
+        let mut soonest = Time::MAX;
+        let mut due = |at: Option<Time>| soonest = soonest.min(at.unwrap_or(Time::MAX));
+        let (browser, cluster) = (&self.browser, &self.cluster);
+        match browser.state {
+            browser::State::Lingering { until } => due(Some(until)),
+            browser::State::Closing => due(browser.slow_at()),
+            browser::State::Open => {
+                due(browser.slow_at());
+                due(Some(browser.pulse.ping_at(limits.browser_ping)));
+                due(browser.pulse.dead_at(limits.dead_after));
+            }
+            browser::State::Gone => {}
+        }
+        match cluster.state {
             cluster::State::HangingUp { until, key } => {
-                [Some(key.map_or(until, |(at, _)| at.min(until))), None, None]
+                due(Some(key.map_or(until, |(at, _)| at.min(until))));
             }
             cluster::State::StatusSeen { until } | cluster::State::Closing { until } => {
-                [Some(until), None, None]
+                due(Some(until))
             }
-            cluster::State::Open => [
-                Some(self.cluster.pulse.question_at(limits.cluster_ping)),
-                self.cluster.pulse.dead_at(limits.dead_after),
-                Some(self.cluster.data_due(limits)),
-            ],
-            cluster::State::Unstarted { until } => [until, None, None],
-            cluster::State::Gone => [None; 3],
-        };
-        let running = self.ending.is_none();
-        let held = self.held.as_ref().filter(|_| self.cluster.state == cluster::State::Open);
-        let others = [
-            self.browser.message_until(limits.message_time),
-            self.cluster.size_due(),
-            held.and_then(|held| held.until()),
-            self.idle().filter(|_| running).map(|due| due.next(self.idle_warned)),
-            self.lifetime().filter(|_| running).map(|due| due.next(self.lifetime_warned)),
-            self.stopping.as_ref().filter(|_| running).map(|stopping| stopping.0),
-        ];
-        let soonest = browser.into_iter().chain(cluster).chain(others).flatten().min();
-        // A limit as long as a duration can be is none.
-        soonest.filter(|at| *at < Time::MAX)
+            cluster::State::Open => {
+                due(Some(cluster.pulse.question_at(limits.cluster_ping)));
+                due(cluster.pulse.dead_at(limits.dead_after));
+                due(Some(cluster.data_due(limits)));
+                due(self.held.as_deref().and_then(Held::until));
+            }
+            cluster::State::Unstarted { until } => due(until),
+            cluster::State::Gone => {}
+        }
+        due(browser.message_until(limits.message_time));
+        due(cluster.size_due());
+        if self.ending.is_none() {
+            due(self.idle().map(|it| it.next(self.idle_warned)));
+            due(self.lifetime().map(|it| it.next(self.lifetime_warned)));
+            due(self.stopping.as_ref().map(|stopping| stopping.0));
+        }
+        (soonest < Time::MAX).then_some(soonest)
     }
 
     /// Does whatever is due.
