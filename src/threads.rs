@@ -83,7 +83,7 @@ impl Threads {
     }
 
     fn note(&mut self, name: &str) {
-        self.lost.get_or_insert_with(|| format!("the thread {name} ended by a mistake"));
+        self.lost.get_or_insert_with(|| format!("the thread {name} has failed"));
     }
 }
 
@@ -164,7 +164,7 @@ mod tests {
         let mut threads = Threads::start(jobs.into()).unwrap();
         panics.send(()).unwrap();
         timeout(END_MAX, threads.lost()).await.unwrap();
-        assert_eq!(threads.end().await.unwrap_err(), "the thread podwire-2 ended by a mistake");
+        assert_eq!(threads.end().await.unwrap_err(), "the thread podwire-2 has failed");
     }
 
     #[tokio::test]
