@@ -15,6 +15,7 @@ use super::{eventually, within};
 /// How the relay is started.
 #[derive(Clone, Debug)]
 pub struct Start {
+    pub program: PathBuf,
     pub auth: &'static str,
     pub listen: String,
     pub flags: Vec<String>,
@@ -27,7 +28,8 @@ impl Default for Start {
     fn default() -> Self {
         let listen = "127.0.0.1:0".to_owned();
         let (flags, environment) = (Vec::new(), Vec::new());
-        Self { auth: "own", listen, flags, kubeconfig: None, environment }
+        let program = env!("CARGO_BIN_EXE_podwire").into();
+        Self { program, auth: "own", listen, flags, kubeconfig: None, environment }
     }
 }
 
@@ -77,7 +79,7 @@ impl Relay {
             let name = usual.split('=').next().unwrap();
             !start.flags.iter().any(|flag| flag.split('=').next() == Some(name))
         });
-        let mut child = Command::new(env!("CARGO_BIN_EXE_podwire"))
+        let mut child = Command::new(start.program)
             .args(["serve", "--auth", start.auth, "--listen", &start.listen])
             .arg("--kubeconfig")
             .arg(&kubeconfig)
