@@ -81,12 +81,42 @@ impl Parser {
             *input = &mut [];
             return Ok(None);
         }
+        if let Some(event) = self.whole(input) {
+            return Ok(Some(event));
+        }
         let event = self.step(input);
         if matches!(event, Err(_) | Ok(Some(Event::Close(_)))) {
             self.finished = true;
             self.control = None;
         }
         event
+    }
+
+    /// A binary message in one frame that is there as a whole, which most are: nothing of it has
+    /// to be remembered. Whatever is different in any way goes through the steps.
+    fn whole<'a>(&self, input: &mut &'a mut [u8]) -> Option<Event<'a>> {
+        const FIN_BINARY: u8 = 0x82;
+        if self.frame.is_some() || self.message.is_some() || self.header_len > 0 {
+            return None;
+        }
+        let [FIN_BINARY, second, high, low, ..] = **input else { return None };
+        if (second & 0x80 != 0) != (self.masking == Masking::Masked) {
+            return None;
+        }
+        let len = match second & 0x7f {
+            126 => usize::from(u16::from_be_bytes([high, low])),
+            127 => return None,
+            short => usize::from(short),
+        };
+        let start = header_len(second);
+        if len as u64 > self.message_max || input.len() < start + len {
+            return None;
+        }
+        let (header, payload) = take(input, start + len).split_at_mut(start);
+        if let (Masking::Masked, Some(&key)) = (self.masking, header.last_chunk()) {
+            mask(payload, key);
+        }
+        Some(Event::Data { kind: Kind::Binary, payload, end: true })
     }
 
     fn step<'a>(&mut self, input: &mut &'a mut [u8]) -> Result<Option<Event<'a>>, FrameError> {

@@ -107,6 +107,15 @@ impl Leg {
     /// Adds output to the open frame, so that what arrives together leaves as one.
     pub(super) fn output(&mut self, channel: u8, mut bytes: &[u8]) {
         self.told += bytes.len() as u64;
+        if let Some(Open { start, what: What::Bytes }) = self.open
+            && channel == channel::STDOUT
+        {
+            // The next of many small ones.
+            let out = self.outbox.tail();
+            if out.len() - start + bytes.len() <= MERGE_MAX {
+                return out.extend_from_slice(bytes);
+            }
+        }
         // Carried text may come out as one more replacement, hence the 16 to spare. Bytes have none:
         // two full frames of a cluster's, which is what one read brings, must fit into one.
         let (what, growth, spare) = match (self.dialect, channel) {

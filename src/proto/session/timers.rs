@@ -34,7 +34,7 @@ impl Session {
                 due(Some(key.map_or(until, |(at, _)| at.min(until))));
             }
             cluster::State::StatusSeen { until } | cluster::State::Closing { until } => {
-                due(Some(until))
+                due(Some(until));
             }
             cluster::State::Open => {
                 due(Some(cluster.pulse.question_at(limits.cluster_ping)));
