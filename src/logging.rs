@@ -59,6 +59,12 @@ fn line(format: LogFormat, now: SystemTime, record: &Record<'_>) -> String {
         LogFormat::Json => json(&now, &level, &words, &fields),
     };
     let mut line = String::with_capacity(plain.len() + 1);
+    if plain.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        // Most lines are: two for each session.
+        line.push_str(&plain);
+        line.push('\n');
+        return line;
+    }
     for c in plain.chars() {
         match format {
             _ if !is_odd(c) => line.push(c),
