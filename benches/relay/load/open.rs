@@ -16,6 +16,8 @@ use crate::wire::{at, now};
 /// What a worker saw: how long each open took, and how many closes were not answered.
 struct Seen {
     opens: Vec<u64>,
+    /// When the last one was open.
+    opened: u64,
     unanswered: u64,
 }
 
@@ -28,16 +30,17 @@ pub(super) async fn run(options: &Options, lines: &mut Receiver<String>) -> Resu
         workers.spawn(worker(options.target.clone(), Arc::clone(&left)));
     }
     let mut histogram = Histogram::<u64>::new(3).map_err(at("histogram"))?;
-    let mut unanswered = 0;
+    let (mut opened, mut unanswered) = (start, 0);
     while let Some(seen) = workers.join_next().await {
         let seen = seen.map_err(|error| error.to_string())??;
+        opened = opened.max(seen.opened);
         unanswered += seen.unanswered;
         for open in seen.opens {
             histogram.record(open).map_err(at("histogram"))?;
         }
     }
     let result = json!({
-        "count": histogram.len(), "seconds": seconds(now() - start),
+        "count": histogram.len(), "seconds": seconds(opened - start),
         "p50": microseconds(histogram.value_at_quantile(0.5)),
         "p99": microseconds(histogram.value_at_quantile(0.99)),
         "unanswered": unanswered,
@@ -47,7 +50,9 @@ pub(super) async fn run(options: &Options, lines: &mut Receiver<String>) -> Resu
 }
 
 async fn worker(target: Target, left: Arc<AtomicU64>) -> Result<Seen, String> {
-    let mut seen = Seen { opens: Vec::new(), unanswered: 0 };
+    let mut seen = Seen { opens: Vec::new(), opened: 0, unanswered: 0 };
+    // Nobody who opens the next one waits until the last one's close was answered.
+    let mut closing = JoinSet::new();
     let one_less = |left: u64| left.checked_sub(1);
     while left.fetch_update(Relaxed, Relaxed, one_less).is_ok() {
         let start = now();
@@ -55,8 +60,12 @@ async fn worker(target: Target, left: Arc<AtomicU64>) -> Result<Seen, String> {
         session.until_ready().await?;
         session.input(b"k")?;
         session.until("echo", |inbox| inbox.output >= 1).await?;
-        seen.opens.push(now() - start);
-        seen.unanswered += u64::from(!session.close().await?);
+        seen.opened = now();
+        seen.opens.push(seen.opened - start);
+        closing.spawn(session.close());
+    }
+    while let Some(closed) = closing.join_next().await {
+        seen.unanswered += u64::from(!closed.map_err(|error| error.to_string())??);
     }
     Ok(seen)
 }
