@@ -1,6 +1,8 @@
 //! The runner: every load on every contender in turn, and again.
 
 use std::io::{BufRead, stdin};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -13,7 +15,7 @@ use crate::{machine, report};
 /// Interleaved runs of `--full`.
 const FULL_RUNS: usize = 5;
 /// Memory does not depend on the clock, and takes long to look at.
-const FULL_RUNS_OF_MEMORY: usize = 3;
+const FULL_RUNS_OF_MEMORY: usize = 1;
 /// To prepare the relay of `--target`.
 const GIVEN_MAX: Duration = Duration::from_mins(10);
 
@@ -45,6 +47,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let mut facts = machine::Facts::gather();
     let contenders = Contender::all(&settings);
     let lab = Lab::new(settings)?;
+    if lab.settings.is_full {
+        build_peers()?;
+    }
     if let Some(given) = &lab.settings.given {
         prepare(&lab, given)?;
     }
@@ -63,6 +68,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let seconds = begun.elapsed().as_secs_f64();
     let results = Results { contenders, missing, cells, facts, seconds };
     report::write(&results, &lab.settings, lab.cores)
+}
+
+/// One command is to measure everything. What is not installed is left out, and said.
+fn build_peers() -> Result<(), String> {
+    let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/build");
+    let status = Command::new(&build).status().map_err(|error| format!("{}: {error}", build.display()))?;
+    if status.success() { Ok(()) } else { Err("a peer could not be built".to_owned()) }
 }
 
 /// The loads that were asked for.
