@@ -235,17 +235,36 @@ struct Running {
     runtime: Runtime,
 }
 
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+}
+
+/// The loop over two pipes, to be made within a runtime.
+fn looped(
+    browser: &Rc<RefCell<Peer>>,
+    cluster: &Rc<RefCell<Peer>>,
+) -> impl Future<Output = Outcome> + use<> {
+    let io = Pipe(Rc::clone(browser));
+    let page = Browser { io, early: Bytes::new(), dialect: Dialect::V1 };
+    let io = Pipe(Rc::clone(cluster));
+    let exec = Cluster::new(io, Subprotocol::V5, Place { tty: true, ..Place::default() });
+    relay(page, exec, Limits::default(), std::future::pending())
+}
+
+/// Bytes of the loop's future.
+pub fn size_of_loop() -> usize {
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    size_of_val(&looped(&Rc::default(), &Rc::default()))
+}
+
 /// The whole loop over connections in memory.
 pub fn whole(message: Message) -> Work {
-    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime = runtime();
     let (browser, cluster) = (Rc::default(), Rc::default());
     let relay = {
         let _inside = runtime.enter();
-        let io = Pipe(Rc::clone(&browser));
-        let page = Browser { io, early: Bytes::new(), dialect: Dialect::V1 };
-        let io = Pipe(Rc::clone(&cluster));
-        let exec = Cluster::new(io, Subprotocol::V5, Place { tty: true, ..Place::default() });
-        Box::pin(relay(page, exec, Limits::default(), std::future::pending()))
+        Box::pin(looped(&browser, &cluster))
     };
     let mut running = Running { relay, browser, cluster, runtime };
     running.relay(message, message.stream());
