@@ -128,8 +128,8 @@ mod tests {
             async move |until: Until| {
                 // A task that is never over by itself.
                 tokio::spawn(async move {
-                    let _held = held;
                     std::future::pending::<()>().await;
+                    drop(held);
                 });
                 began.send(std::thread::current().name().map(str::to_owned)).await.unwrap();
                 until.end().await;
