@@ -1,5 +1,5 @@
-//! How much memory the shipped program holds for sessions in which nothing happens, and how large it
-//! is. `PODWIRE_TEST_BIN` names the program, as `.ci/run` does; without it nothing is measured,
+//! How much memory the shipped program holds for sessions in which nothing happens, and how large
+//! it is. `PODWIRE_TEST_BIN` names the program, as `.ci/run` does; without it nothing is measured,
 //! because no other build is what is shipped.
 
 // A test ends at the first thing that is not as expected; that is what these are for.
