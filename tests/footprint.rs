@@ -30,8 +30,8 @@ const AFTER_BURST_MAX: i64 = IDLE_MAX + 512;
 /// While the browser takes nothing: one read of the cluster's, which is 64 KiB, and no more.
 const STALLED_MAX: i64 = IDLE_MAX + 72 * 1024;
 
-/// And when it has taken all of it, the holes in the heap where that was, if something stands behind
-/// them: a heap shrinks from its end only. Nothing comes on top of them.
+/// And when it has taken all of it, the holes in the heap where that was, if something stands
+/// behind them: a heap shrinks from its end only. Nothing comes on top of them.
 const AFTER_STALL_MAX: i64 = STALLED_MAX;
 
 /// Bytes of all memory without a session, the program's own pages among it. The goal is 3 MB.

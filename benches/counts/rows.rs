@@ -83,8 +83,8 @@ impl Message {
         frame
     }
 
-    /// What arrives if there are [`FRAMES`] of them, and how much one read brings of it. What people
-    /// type comes one by one.
+    /// What arrives if there are [`FRAMES`] of them, and how much one read brings of it. What
+    /// people type comes one by one.
     pub fn stream(self) -> (Vec<u8>, usize) {
         let frame = self.frame();
         let read = match self {
