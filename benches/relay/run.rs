@@ -73,7 +73,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
 /// One command is to measure everything. What is not installed is left out, and said.
 fn build_peers() -> Result<(), String> {
     let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/build");
-    let status = Command::new(&build).status().map_err(|error| format!("{}: {error}", build.display()))?;
+    let status =
+        Command::new(&build).status().map_err(|error| format!("{}: {error}", build.display()))?;
     if status.success() { Ok(()) } else { Err("a peer could not be built".to_owned()) }
 }
 

@@ -181,19 +181,17 @@ pub fn is_sendable_close_code(code: u16) -> bool {
 /// Applies a mask in place and returns the key for the byte that follows (RFC 6455 section 5.3).
 /// Masking and unmasking are the same.
 fn mask(bytes: &mut [u8], key: [u8; 4]) -> [u8; 4] {
-    let word = u64::from(u32::from_ne_bytes(key));
-    let word = word | word << 32;
-    let mut chunks = bytes.chunks_exact_mut(8);
-    for chunk in &mut chunks {
-        let mut eight = [0; 8];
-        eight.copy_from_slice(chunk);
-        chunk.copy_from_slice(&(u64::from_ne_bytes(eight) ^ word).to_ne_bytes());
+    let mut key = u32::from_le_bytes(key);
+    let four = u128::from(key);
+    let word = four | four << 32 | four << 64 | four << 96;
+    // Sixteen at a time by hand: a compiler that is told to save space does not do it by itself.
+    let (blocks, rest) = bytes.as_chunks_mut::<16>();
+    for block in blocks {
+        *block = (u128::from_le_bytes(*block) ^ word).to_le_bytes();
     }
-    let tail = chunks.into_remainder();
-    for (byte, key) in tail.iter_mut().zip(key.iter().cycle()) {
-        *byte ^= key;
+    for byte in rest {
+        *byte ^= key.to_le_bytes()[0];
+        key = key.rotate_right(8);
     }
-    let mut next = key;
-    next.rotate_left(tail.len() % 4);
-    next
+    key.to_le_bytes()
 }
