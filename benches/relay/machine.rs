@@ -24,12 +24,21 @@ impl Facts {
         if load.first().and_then(|load| load.parse().ok()).is_some_and(|load: f64| load > BUSY) {
             eprintln!("the machine is busy (load {}): figures will be wrong", load.join(" "));
         }
+        let congestion =
+            read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap_or_default();
+        if congestion.trim() == "bbr" {
+            eprintln!(
+                "TCP's congestion control is bbr, which paces what has no network to cross: rates \
+                 will be its own; sysctl -w net.ipv4.tcp_congestion_control=cubic"
+            );
+        }
         let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let facts = [
             ("date", now.split('T').next().unwrap_or_default().to_owned()),
             ("processor", format!("{processor}, {cores} cores")),
             ("memory", memory),
             ("kernel", format!("Linux {}", kernel.trim())),
+            ("congestion control", congestion.trim().to_owned()),
             ("load at the start", load.join(" ")),
             ("compiler", first_line("rustc", &["--version"])),
             ("commit", commit()),

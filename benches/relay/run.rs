@@ -14,6 +14,8 @@ use crate::{machine, report};
 
 /// Interleaved runs of `--full`.
 const FULL_RUNS: usize = 5;
+/// A load of ten seconds has its thousands of tries in it.
+const FULL_RUNS_OF_LATENCY: usize = 3;
 /// Memory does not depend on the clock, and takes long to look at.
 const FULL_RUNS_OF_MEMORY: usize = 1;
 /// To prepare the relay of `--target`.
@@ -104,16 +106,20 @@ fn measure(
 ) {
     let rows = experiment.rows;
     let is_of_memory = rows.contains(&"idle") || rows.contains(&"stalled");
+    let is_of_latency = rows.contains(&"keys") || rows.contains(&"interrupt");
     let runs = match lab.settings.runs {
         Some(runs) => runs,
         None if rows.contains(&LONG) => 1,
         None if lab.settings.is_full && is_of_memory => FULL_RUNS_OF_MEMORY,
+        None if lab.settings.is_full && is_of_latency => FULL_RUNS_OF_LATENCY,
         None if lab.settings.is_full => FULL_RUNS,
         None => experiment.runs,
     };
     for run in 0..runs {
         for (index, contender) in contenders.iter().enumerate() {
-            if missing[index].is_some() || !applies(experiment, contender) {
+            if missing[index].is_some()
+                || !applies(experiment, contender, lab.settings.only.is_empty())
+            {
                 continue;
             }
             let begun = Instant::now();
