@@ -51,7 +51,7 @@ const BURST_FRAMES: usize = 32;
 const FRAME: usize = 32 * 1024;
 
 /// What the kernel keeps for a page: a small part of the burst.
-const RECEIVED_MAX: u32 = 64 * 1024;
+const RECEIVED_MAX: u32 = 256 * 1024;
 
 /// How often memory is looked at until it stays the same, and with what pause: what was read last
 /// may still be on its way out of a buffer.
