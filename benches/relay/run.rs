@@ -13,9 +13,9 @@ use crate::settings::{Given, HELP, Settings};
 use crate::{machine, report};
 
 /// Interleaved runs of `--full`.
-const FULL_RUNS: usize = 5;
+const FULL_RUNS: usize = 3;
 /// A load of ten seconds has its thousands of tries in it.
-const FULL_RUNS_OF_LATENCY: usize = 3;
+const FULL_RUNS_OF_LATENCY: usize = 2;
 /// Memory does not depend on the clock, and takes long to look at.
 const FULL_RUNS_OF_MEMORY: usize = 1;
 /// To prepare the relay of `--target`.

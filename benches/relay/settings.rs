@@ -11,7 +11,7 @@ The relay and its peers under the same load, as separate processes side by side.
 
 Usage: cargo bench --bench relay -- [flags]
 
-  --full                  for publication: every peer, 3 to 5 interleaved runs, to 5000 sessions
+  --full                  for publication: every peer, 3 interleaved runs, to 5000 sessions
   --peers NAMES           beside podwire and direct: nginx, nginx-tuned, haproxy, haproxy-tuned,
                           kube-rs, tungstenite, node; with commas, or none [nginx-tuned]
   --only ROWS             only these rows; with commas
