@@ -1,7 +1,8 @@
 # Debian builds a program that needs no library (tests/image proves it); the image is that program.
 FROM rust:1.95-slim-bookworm AS build
 ARG PODWIRE_COMMIT=unknown
-ENV RUSTFLAGS="-C target-feature=+crt-static"
+# Addresses to be corrected at the start are kept packed, a quarter of a megabyte less.
+ENV RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
 WORKDIR /src
 COPY . .
 # With a named target the flags stay away from build scripts and macros.
