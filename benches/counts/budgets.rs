@@ -2,8 +2,8 @@
 //! line; whoever needs more raises it and says in the commit what the instructions buy.
 //!
 //! Each is what was measured of the shipped profile plus five per cent, which is what another
-//! compiler of the same year may make of the same code. To copy a full frame takes 3000 instructions: a regression of about
-//! that size in a row of full frames is a copy.
+//! compiler of the same year may make of the same code. To copy a full frame takes 3000
+//! instructions: a regression of about that size in a row of full frames is a copy.
 
 // The codec alone: parse what a read brings, copy its payload once behind one header. Full frames
 // are nearly nothing but that copy, lines are nearly nothing but the parser.
@@ -38,5 +38,5 @@ pub(crate) const RELAY_PASTE_32K: u64 = 33_060_000;
 
 // A status comes once in a session: what it takes is nobody's concern until it is ten times this.
 pub(crate) const MESSAGE_STATUS: u64 = 6_690_000;
-// A key as the page sends it: the JSON is read twice, for its type and for that type's fields.
+// A key as JSON: it is read twice, for its type and for that type's fields.
 pub(crate) const MESSAGE_JSON: u64 = 2_560_000;
