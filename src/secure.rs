@@ -348,7 +348,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: End> Secure<S, E> {
         let mut scratch = Scratch::take();
         let held = self.unread.len();
         // What is read here should fit there: a record is never larger decrypted than on the wire.
-        let limit = out.remaining().clamp(RECORD_MAX, TURN_MAX);
+        // But there is always room for one more, behind what is held.
+        let limit = out.remaining().max(held + RECORD_MAX).min(TURN_MAX);
         if held >= limit {
             // Only a message in several records is held in such a length.
             let error = io::Error::new(io::ErrorKind::InvalidData, "too long a message");
@@ -362,6 +363,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: End> Secure<S, E> {
             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
         scratch.0[..held].copy_from_slice(&self.unread);
+        let was_silent = self.unsent.is_empty();
         let Self { end, plain, unsent, .. } = self;
         let read = |bytes: &[u8]| {
             let (fits, rest) = bytes.split_at(bytes.len().min(out.remaining()));
@@ -371,9 +373,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: End> Secure<S, E> {
         let it = digest(end, &mut scratch.0[..filled], unsent, read, |_, _| Ok(()));
         self.is_over |= it.is_over;
         self.fails(it.result);
-        let rest = &scratch.0[it.used..filled];
-        if rest.len() != held || it.used > 0 {
-            self.unread = rest.to_vec();
+        // Behind a goodbye, or what is broken, nothing is looked at any more.
+        let rest = if self.is_over { &[] } else { &scratch.0[it.used..filled] };
+        self.unread = rest.to_vec();
+        drop(scratch);
+        if was_silent {
+            // An alert, or a refusal of something: nobody else may come by to send it. If something
+            // was waiting already, its writer is, and must not lose the socket's next word to us.
+            let _ = self.push(cx);
         }
         Poll::Ready(Ok(()))
     }
@@ -386,15 +393,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: End + Unpin> AsyncRead for Secure<S, 
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        // A key that was changed is answered while there is nothing else to write. Whoever writes
-        // next meets what is wrong with that.
-        let _ = this.push(cx);
         let before = out.filled().len();
         loop {
             if this.hand_out(out) || out.filled().len() > before || out.remaining() == 0 {
                 return Poll::Ready(Ok(()));
             }
             if let Some(error) = this.broken.take() {
+                // Whoever reads on must not take it for an end.
+                this.broken = Some(io::Error::new(error.kind(), error.to_string()));
                 return Poll::Ready(Err(error));
             }
             if this.is_over {

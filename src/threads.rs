@@ -41,16 +41,21 @@ impl Threads {
         // Room for the one word that each of them says.
         let (sender, ended) = mpsc::channel(jobs.len().max(1));
         for (number, job) in (1..).zip(jobs) {
-            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
             let (name, until) = (format!("podwire-{number}"), Until(go_on.subscribe()));
             let ended = Ended { name: name.clone(), sender: sender.clone() };
             Builder::new().name(name).spawn(move || {
-                // Declared in this order, so that a panic is told before the runtime is dropped.
-                let runtime = runtime;
+                // Made here: dropped with a closure that never ran, it would panic where we are. And
+                // before what tells of the end, so that a panic is told before it is dropped.
+                let runtime = runtime::Builder::new_current_thread().enable_all().build();
                 let _ended = ended;
-                runtime.block_on(job(until));
-                // A name that is still looked up must not hold up the end.
-                runtime.shutdown_background();
+                match runtime {
+                    Ok(runtime) => {
+                        runtime.block_on(job(until));
+                        // A name that is still looked up must not hold up the end.
+                        runtime.shutdown_background();
+                    }
+                    Err(error) => log::error!("no runtime for a thread: {error}"),
+                }
             })?;
         }
         Ok(Self { go_on, ended, lost: None })

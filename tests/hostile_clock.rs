@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Answer, Browser, MASK, pipes, session, upgrade, within};
@@ -23,12 +24,12 @@ use podwire::listener::Listener;
 use podwire::server::serve;
 use podwire::sources::Sources;
 use podwire::{Clusters, Own};
+use rustls::ServerConfig;
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, pause, resume, sleep};
-use tokio_rustls::TlsAcceptor;
 
 fn config(flags: &[&str]) -> Config {
     let fixed = ["podwire", "--auth", "own", "--listen", "127.0.0.1:0"];
@@ -40,11 +41,11 @@ fn config(flags: &[&str]) -> Config {
 }
 
 /// Starts the server in this test's own runtime.
-async fn start(cluster: &FakeCluster, tls: Option<TlsAcceptor>) -> SocketAddr {
+async fn start(cluster: &FakeCluster, tls: Option<Arc<ServerConfig>>) -> SocketAddr {
     start_with(&cluster.kubeconfig(), tls).await
 }
 
-async fn start_with(text: &str, tls: Option<TlsAcceptor>) -> SocketAddr {
+async fn start_with(text: &str, tls: Option<Arc<ServerConfig>>) -> SocketAddr {
     let clusters = Clusters::parse(text.as_bytes(), Path::new("."), None, &[], Own::Included);
     // A clock that jumps is faster than any pong.
     let config = config(&["--dead-after", "1h"]);
@@ -125,7 +126,7 @@ async fn a_head_that_comes_slowly_is_cut_off() {
 async fn a_handshake_that_does_not_go_on_is_cut_off() {
     let cluster = common::scripted(Script::default()).await;
     let (acceptor, _) = common::tls();
-    let address = start(&cluster, Some(acceptor)).await;
+    let address = start(&cluster, Some(Arc::clone(acceptor.config()))).await;
     for hello in [&b""[..], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"] {
         let mut tcp = TcpStream::connect(address).await.unwrap();
         tcp.write_all(hello).await.unwrap();

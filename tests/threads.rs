@@ -147,7 +147,9 @@ async fn what_is_read_again_counts_in_every_thread() {
 fn another(cluster: &FakeCluster, listen: SocketAddr, threads: &str) -> Output {
     let kubeconfig = folder().join("kubeconfig");
     fs::write(&kubeconfig, cluster.kubeconfig()).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_podwire"))
+    // Without an end, were it not refused.
+    Command::new("timeout")
+        .args(["20", env!("CARGO_BIN_EXE_podwire")])
         .args(["--listen", &listen.to_string(), "--threads", threads, "--admin-listen=off"])
         .args(["--kubeconfig", kubeconfig.to_str().unwrap()])
         .env_clear()

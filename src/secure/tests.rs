@@ -281,7 +281,9 @@ async fn what_is_broken_is_an_error_behind_what_was_whole_and_the_peer_is_told()
     assert_eq!(one.read(&mut heard).await.unwrap(), 5);
     let error = one.read(&mut heard).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-    let _ = one.flush().await;
+    // Again, and not an end.
+    assert_eq!(one.read(&mut heard).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    // Nobody had to send it.
     let error = other.read(&mut heard).await.unwrap_err();
     assert!(error.to_string().contains("BadRecordMac"), "{error}");
     assert!(one.write(b"x").await.is_err());
