@@ -24,7 +24,8 @@ use std::env;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
+    // cargo says that it is a bench, wherever that stands.
+    let arguments: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();
     let rest = arguments.get(1..).unwrap_or_default();
     let result = match arguments.first().map(String::as_str) {
         Some("cluster") => cluster::run(rest),

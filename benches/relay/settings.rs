@@ -122,6 +122,10 @@ fn shipped() -> Result<PathBuf, String> {
         .args(["build", "--release", "--locked", "--bin", "podwire", "--target-dir"])
         .arg(&target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
+        // Peers are built without these, too, and the program lies elsewhere with a target.
+        .env_remove("CARGO_BUILD_TARGET")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env_remove("RUSTFLAGS")
         .status();
     match built {
         Ok(status) if status.success() => Ok(target.join("release/podwire")),
