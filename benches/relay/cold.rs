@@ -32,12 +32,12 @@ pub(crate) fn start(lab: &Lab, contender: &Contender) -> Result<Measured, String
 
 fn once(lab: &Lab, contender: &Contender) -> Result<Duration, String> {
     let bed = Bed::started(lab, contender)?;
-    let (Some(processes), Some(port)) = (bed.processes(), bed.port) else {
+    let (Some(process), Some(port)) = (bed.root(), bed.port) else {
         return Err("nothing to start".to_owned());
     };
     let deadline = Instant::now() + START_MAX;
     // What a script prepares is no part of the program's start.
-    while !is_program(lab, processes[0]) {
+    while !is_program(lab, process) {
         if Instant::now() > deadline {
             return Err("nothing was started".to_owned());
         }

@@ -344,7 +344,12 @@ impl<'a> Bed<'a> {
 
     /// The processes of the relay, if there are any that can be looked at.
     pub(crate) fn processes(&self) -> Option<Vec<u32>> {
-        self.relay.as_ref().map(Process::id).or(self.pid).map(tree)
+        self.root().map(tree)
+    }
+
+    /// The process that all others of the relay descend from.
+    pub(crate) fn root(&self) -> Option<u32> {
+        self.relay.as_ref().map(Process::id).or(self.pid)
     }
 
     /// Starts the generator with a scenario against this contender.

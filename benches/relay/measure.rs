@@ -53,7 +53,7 @@ fn numbers(folder: &Path) -> Vec<u32> {
 pub(crate) struct Cpu {
     /// By thread, in nanoseconds: exact, but forgotten with the thread.
     threads: BTreeMap<u32, u64>,
-    /// By process, in ticks: coarse, with the threads that have ended.
+    /// By process, in ticks: coarse, with the threads and children that have ended.
     ticks: f64,
 }
 
@@ -71,8 +71,9 @@ impl Cpu {
             }
             let stat = read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
             let fields = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
-            // utime and stime are the 14th and 15th field, counted from the process's number.
-            let times = fields.split_whitespace().skip(11).take(2);
+            // utime and stime are the 14th and 15th field, counted from the process's number, and
+            // behind them is what its children had used when they ended.
+            let times = fields.split_whitespace().skip(11).take(4);
             cpu.ticks += times.filter_map(|time| time.parse::<f64>().ok()).sum::<f64>();
         }
         cpu

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::contenders::{Bed, Contender, Kind, Lab};
 use crate::measure::{Memory, queued, socket_memory};
-use crate::process::Process;
+use crate::process::{Process, until};
 use crate::rows::{LOAD_MAX, Measured, number, parse, run};
 
 /// The slope is taken between these.
@@ -30,6 +30,16 @@ impl Holder {
         self.0.say(words)?;
         parse(&self.0.line(LOAD_MAX)?)
     }
+
+    /// Grows to so many sessions, and waits until the cluster has them, too: some dialects have no
+    /// word for it.
+    fn open(&mut self, bed: &Bed, sessions: u64) -> Result<(), String> {
+        self.ask(&format!("open {sessions}"))?;
+        until("all sessions", LOAD_MAX, || match bed.cluster.stats() {
+            Ok(stats) if stats["sessions"].as_u64() < Some(sessions) => None,
+            stats => Some(stats.map(drop)),
+        })
+    }
 }
 
 fn relay(bed: &Bed) -> Result<Vec<u32>, String> {
@@ -43,9 +53,9 @@ pub(crate) fn sessions(lab: &Lab, contender: &Contender) -> Result<Measured, Str
     let look = || Memory::settled(&all);
     let mut holder = Holder(bed.load("hold", &[])?);
     let base = look();
-    holder.ask(&format!("open {FEW}"))?;
+    holder.open(&bed, FEW)?;
     let few = look();
-    holder.ask(&format!("open {MANY}"))?;
+    holder.open(&bed, MANY)?;
     let many = look();
     holder.ask("burst")?;
     let burst = look();
@@ -73,9 +83,9 @@ pub(crate) fn sessions(lab: &Lab, contender: &Contender) -> Result<Measured, Str
         let bed = Bed::new(lab, contender)?;
         let all = relay(&bed)?;
         let mut holder = Holder(bed.load("hold", &[])?);
-        holder.ask(&format!("open {MANY}"))?;
+        holder.open(&bed, MANY)?;
         let many = Memory::settled(&all);
-        holder.ask(&format!("open {LOTS}"))?;
+        holder.open(&bed, LOTS)?;
         let slope = grown(many, Memory::settled(&all)) / (LOTS - MANY) as f64;
         measured.figures.insert("idle_lots".to_owned(), slope);
     }

@@ -46,8 +46,9 @@ pub(crate) fn write(results: &Results, settings: &Settings, cores: Cores) -> Res
         let _ = writeln!(images, "![{title}]({name})\n");
     }
     let facts = facts(results);
+    let words = settings.words.join(" ");
     let page = format!(
-        "# The relay and its peers\n\nWritten by `cargo bench --bench relay -- --full`; what is \
+        "# The relay and its peers\n\nWritten by `cargo bench --bench relay -- {words}`; what is \
          measured how stands in [benches/README.md](../README.md).\n\n{facts}\n{images}{table}\n\
          {shares}\n{notes}"
     );

@@ -99,9 +99,12 @@ pub(crate) const EXPERIMENTS: &[Experiment] = &[
 /// The row that only `--full` or its name brings.
 pub(crate) const LONG: &str = "cycles";
 
+/// Interrupts in one run.
+const TRIES: usize = 200;
+
 /// A look at all three parts of a run.
 struct Look {
-    relay: Option<(Vec<u32>, Cpu)>,
+    relay: Option<Cpu>,
     cluster: Cpu,
     generator: Cpu,
     at: Instant,
@@ -109,10 +112,7 @@ struct Look {
 
 impl Look {
     fn now(bed: &Bed, generator: &Process) -> Self {
-        let relay = bed.processes().map(|all| {
-            let cpu = Cpu::of(&all);
-            (all, cpu)
-        });
+        let relay = bed.processes().map(|all| Cpu::of(&all));
         let cluster = Cpu::of(&[bed.cluster.id()]);
         let generator = Cpu::of(&[generator.id()]);
         Self { relay, cluster, generator, at: Instant::now() }
@@ -121,8 +121,8 @@ impl Look {
     fn until_now(self, bed: &Bed, generator: &Process) -> Used {
         let wall = self.at.elapsed().as_secs_f64();
         let now = Self::now(bed, generator);
-        // The same processes as before, even if one has a new child by now.
-        let relay = self.relay.map(|(all, before)| Cpu::of(&all).since(&before));
+        // A relay may have started a process for each session.
+        let relay = self.relay.zip(now.relay).map(|(before, now)| now.since(&before));
         let cluster = now.cluster.since(&self.cluster);
         Used { relay, cluster, generator: now.generator.since(&self.generator), wall }
     }
@@ -205,7 +205,8 @@ fn interrupt(lab: &Lab, contender: &Contender) -> Result<Measured, String> {
     let bed = Bed::new(lab, contender)?;
     // What waits has to be looked at while there is still somebody to wait for.
     let control = bed.cluster.control().to_string();
-    let arguments = ["--tries", "200", "--rate", "5000000", "--control", &control];
+    let tries = TRIES.to_string();
+    let arguments = ["--tries", &tries, "--rate", "5000000", "--control", &control];
     let (said, used) = run(&bed, "interrupt", &arguments)?;
     let waiting = number(&said, "waiting")? / 1e6;
     let stats = bed.cluster.stats()?;
@@ -216,6 +217,9 @@ fn interrupt(lab: &Lab, contender: &Contender) -> Result<Measured, String> {
     let (Some(p50), Some(p99), Some(max)) = (at(50), at(99), times.last().copied()) else {
         return Err("no interrupt came through".to_owned());
     };
+    if times.len() < TRIES {
+        return Err(format!("{} of {TRIES} interrupts came through", times.len()));
+    }
     let figures = [("p50", p50), ("p99", p99), ("max", max), ("waiting", waiting)];
     let came = times.len() as f64;
     Ok(Measured::of(figures, Some(used)).with("came", Some(came)))

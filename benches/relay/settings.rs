@@ -56,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) builds: Vec<(String, PathBuf)>,
     pub(crate) podwire_args: Vec<String>,
     pub(crate) given: Option<Given>,
+    /// The words of all of this, so that it can be repeated.
+    pub(crate) words: Vec<String>,
 }
 
 impl Settings {
@@ -65,7 +67,7 @@ impl Settings {
     }
 
     fn read(arguments: &[String]) -> Result<Option<Self>, lexopt::Error> {
-        let mut settings = Self::default();
+        let mut settings = Self { words: arguments.to_vec(), ..Self::default() };
         let (mut url, mut dialect, mut pid, mut ca, mut wait) = (None, None, None, None, None);
         let mut headers = Vec::new();
         let mut parser = lexopt::Parser::from_args(arguments);

@@ -74,8 +74,10 @@ pub(super) async fn run(options: &Options, lines: &mut Receiver<String>) -> Resu
     }
     let mut histogram = Histogram::<u64>::new(3).map_err(at("histogram"))?;
     let mut sent = 0;
-    while let Some(seen) = typists.join_next().await {
-        let seen: Seen = seen.map_err(|error| error.to_string())??;
+    let mut open = Vec::new();
+    while let Some(done) = typists.join_next().await {
+        let (seen, session) = done.map_err(|error| error.to_string())??;
+        open.push(session);
         sent += seen.sent;
         for latency in seen.latencies {
             histogram.record(latency).map_err(at("histogram"))?;
@@ -86,12 +88,16 @@ pub(super) async fn run(options: &Options, lines: &mut Receiver<String>) -> Resu
         "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "p999": at(0.999),
         "max": super::microseconds(histogram.max()), "sent": sent, "received": histogram.len(),
     });
+    // To end the sessions is no part of the load.
     println!("{result}");
+    for session in open {
+        let _ = session.close().await?;
+    }
     Ok(())
 }
 
 /// Types to the end and waits for the last echo.
-async fn one(mut session: Session, plan: Plan) -> Result<Seen, String> {
+async fn one(mut session: Session, plan: Plan) -> Result<(Seen, Session), String> {
     let mut timer = Timer::new(plan.first, plan.every)?;
     let mut due = plan.first;
     let mut waiting = VecDeque::new();
@@ -128,8 +134,7 @@ async fn one(mut session: Session, plan: Plan) -> Result<Seen, String> {
             session.flush().await?;
         }
     }
-    let _ = session.close().await?;
-    Ok(seen)
+    Ok((seen, session))
 }
 
 /// A timer of the kernel: tokio's own are a millisecond coarse. It is read as a pipe is, for its

@@ -13,6 +13,9 @@ use super::target::Target;
 use super::{Options, gate, microseconds, seconds};
 use crate::wire::{at, now};
 
+/// Ctrl-D.
+const END_OF_INPUT: u8 = 0x04;
+
 /// What a worker saw: how long each open took, and how many closes were not answered.
 struct Seen {
     opens: Vec<u64>,
@@ -49,6 +52,14 @@ pub(super) async fn run(options: &Options, lines: &mut Receiver<String>) -> Resu
     Ok(())
 }
 
+/// Ends the program as a user does, and then the session: what a relay does about a program that
+/// goes on is no part of opening one.
+async fn end(mut session: Session) -> Result<bool, String> {
+    session.input(&[END_OF_INPUT])?;
+    session.until("end", |inbox| inbox.closed.is_some()).await?;
+    session.close().await
+}
+
 async fn worker(target: Target, left: Arc<AtomicU64>) -> Result<Seen, String> {
     let mut seen = Seen { opens: Vec::new(), opened: 0, unanswered: 0 };
     // Nobody who opens the next one waits until the last one's close was answered.
@@ -62,7 +73,7 @@ async fn worker(target: Target, left: Arc<AtomicU64>) -> Result<Seen, String> {
         session.until("echo", |inbox| inbox.output >= 1).await?;
         seen.opened = now();
         seen.opens.push(seen.opened - start);
-        closing.spawn(session.close());
+        closing.spawn(end(session));
     }
     while let Some(closed) = closing.join_next().await {
         seen.unanswered += u64::from(!closed.map_err(|error| error.to_string())??);
