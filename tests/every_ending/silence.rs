@@ -204,24 +204,27 @@ async fn a_browser_that_answers_no_ping_lives_while_anything_comes() {
 /// is lost when the process reads again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_reads_nothing_lives() {
-    tokio::join!(reads_nothing(Kind::V5), reads_nothing(Kind::V5ApiServer));
+    // Made once, before any page is open: it takes longer than a page may be silent.
+    let all = 32 * 1024 * 1024;
+    let frames = paste(all);
+    tokio::join!(
+        reads_nothing(Kind::V5, &frames, all),
+        reads_nothing(Kind::V5ApiServer, &frames, all),
+    );
 }
 
-async fn reads_nothing(kind: Kind) {
+async fn reads_nothing(kind: Kind, frames: &[u8], all: usize) {
     let behaviour = Behaviour { stdin_buffer_bytes: Some(64 * 1024), ..kind.behaviour() };
     let cluster = cluster(behaviour).await;
     let relay = Start::flags(QUICK).and(ADMIN).before(&cluster).await;
     let (speak, read) = (Word::new(), Word::new());
     let script = format!("printf up; {}; printf tick; {}; wc -c", speak.awaited(), read.awaited());
-    // Made first: it takes longer than a page may be silent.
-    let all = 32 * 1024 * 1024;
-    let frames = paste(all);
     let page = Page::open(&relay, Dialect::V1, &pipes(&script), "").await;
     let mut page = page.unwrap_or_else(|answer| panic!("{answer:?}"));
     page.until_output("up").await;
     // A pong would wait behind the paste.
     page.answers = false;
-    let sent = page.push(&frames).await;
+    let sent = page.push(frames).await;
     assert!(sent < frames.len(), "{all} bytes were taken by nobody");
     let seen = session(&cluster, 0).await;
     page.lives_for(3 * DEAD_AFTER, "nobody reads, nobody speaks").await;
