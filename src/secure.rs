@@ -375,7 +375,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: End> Secure<S, E> {
         self.fails(it.result);
         // Behind a goodbye, or what is broken, nothing is looked at any more.
         let rest = if self.is_over { &[] } else { &scratch.0[it.used..filled] };
-        self.unread = rest.to_vec();
+        if rest.is_empty() {
+            self.unread = Vec::new();
+        } else {
+            // Under a flood the next turn's rest takes the place of this one's.
+            self.unread.clear();
+            self.unread.extend_from_slice(rest);
+        }
         drop(scratch);
         if was_silent {
             // An alert, or a refusal of something: nobody else may come by to send it. If something
