@@ -1,7 +1,5 @@
 //! Judged by rustls' usual connection, which is at the other end.
 
-use std::sync::Mutex;
-
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, SupportedProtocolVersion};
@@ -331,43 +329,13 @@ async fn tls_may_be_within_tls() {
     exchange(one.unwrap(), other.unwrap(), &noise(1 << 19), 50_000).await;
 }
 
-/// A socket that takes nothing for now, and counts how much it was asked for.
-struct Full(Mutex<usize>);
-
-impl AsyncRead for Full {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        _: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Poll::Pending
-    }
-}
-
-impl AsyncWrite for Full {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        *self.0.lock().unwrap() += bytes.len();
-        Poll::Pending
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
 #[tokio::test]
 async fn a_socket_that_takes_nothing_holds_one_turn() {
     let (one, _other) = connected(both()[0].clone(), PIPE).await;
     let Secure { end, .. } = one;
-    let mut one = Secure::over(Full(Mutex::new(0)), end);
+    // It takes one byte.
+    let (pipe, _unread) = duplex(1);
+    let mut one = Secure::over(pipe, end);
     let bytes = noise(1 << 20);
     let taken = poll_fn(|cx| Poll::Ready(Pin::new(&mut one).poll_write(cx, &bytes))).await;
     assert!(matches!(taken, Poll::Ready(Ok(TURN_MAX))));
