@@ -75,7 +75,8 @@ pub async fn serve(
 ///
 /// # Errors
 ///
-/// Why it could not begin, or which thread ended by a panic: the sessions of the others are drained then.
+/// Why it could not begin, or which thread ended by a panic: the sessions of the others are drained
+/// then.
 pub async fn serve_in_threads(
     listeners: Listeners,
     admin: Option<Listener>,
