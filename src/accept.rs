@@ -9,13 +9,14 @@ use hyper::header::{
     RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
     WWW_AUTHENTICATE,
 };
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::{OnUpgrade, Parts};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
+use crate::line::Line;
 use crate::proto::ending::{Ending, Kind};
 use crate::proto::message::Dialect;
 use crate::relay::Browser;
@@ -148,8 +149,8 @@ pub struct Upgrade {
     dialect: Dialect,
 }
 
-/// What hyper makes of a connection whose HTTP part is over.
-pub type BrowserIo = TokioIo<Upgraded>;
+/// A connection whose HTTP part is over.
+pub type BrowserIo = Line;
 
 impl Upgrade {
     /// How the browser wants to be talked to.
@@ -167,9 +168,12 @@ impl Upgrade {
     ///
     /// Dropping the future closes the connection.
     pub async fn browser(self) -> hyper::Result<Browser<BrowserIo>> {
-        let io = TokioIo::new(self.upgraded.await?);
-        // hyper hands over what it had read too much inside `Upgraded`.
-        Ok(Browser { io, early: bytes::Bytes::new(), dialect: self.dialect })
+        let (io, early) = match self.upgraded.await?.downcast::<TokioIo<Line>>() {
+            Ok(Parts { io, read_buf, .. }) => (io.into_inner(), read_buf),
+            // The server is an embedder's, and what it had read too much is inside.
+            Err(upgraded) => (Line::Other(Box::new(TokioIo::new(upgraded))), bytes::Bytes::new()),
+        };
+        Ok(Browser { io, early, dialect: self.dialect })
     }
 }
 

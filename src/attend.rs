@@ -144,7 +144,7 @@ async fn begin(shared: Arc<Shared>, wish: Box<Wish>, caller: Caller) -> Option<B
     let entry = Arc::clone(&account.entry);
     let stop = reason_to_stop(shared.stopping.clone(), &entry);
     let mut cluster = match open(connector, &wish, stop).await {
-        Opened::Yes(cluster) => cluster,
+        Opened::Yes(cluster) => *cluster,
         Opened::No(ending) => {
             drop(account.refused(&ending));
             caller.refuse(ending, limits).await;
@@ -229,7 +229,7 @@ fn again(wish: Wish, place: &Place) -> Option<Again<ClusterIo>> {
 
 /// What became of the wish to open a session.
 enum Opened<'a> {
-    Yes(Cluster<ClusterIo>),
+    Yes(Box<Cluster<ClusterIo>>),
     No(Ending),
     /// It is not wanted any more, and the cluster has not answered yet.
     Stopped(Ending, Opening<'a>),
@@ -248,7 +248,7 @@ async fn open<'a>(
         biased;
         ending = stop => Opened::Stopped(ending, open),
         opened = open.as_mut() => match opened {
-            Ok(cluster) => Opened::Yes(cluster),
+            Ok(cluster) => Opened::Yes(Box::new(cluster)),
             Err(ending) => Opened::No(ending),
         },
     }

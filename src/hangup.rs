@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::credential::Identity;
 use crate::exec::Connector;
+use crate::line::Line;
 use crate::metrics::HungUp;
 use crate::proto::ending::{Ending, Kind};
 use crate::proto::message::Dialect;
@@ -140,9 +141,7 @@ async fn run(connector: &Connector, target: &Target, identity: &Identity) -> End
     // A cluster that starts nothing on v5 did not start the session's shell on it either.
     let no_others = Candidates::default();
     cluster.again = Some(again(connector.clone(), target.clone(), identity.clone(), no_others));
-    let (silent, _open) = tokio::io::simplex(1);
-    let io = tokio::io::join(silent, tokio::io::sink());
-    let nobody = Browser { io, early: Bytes::new(), dialect: Dialect::V1 };
+    let nobody = Browser { io: Line::Nobody, early: Bytes::new(), dialect: Dialect::V1 };
     relay(nobody, cluster, Limits::default(), std::future::pending()).await.ending
 }
 

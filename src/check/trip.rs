@@ -14,6 +14,7 @@ use crate::config::{Config, Hangup};
 use crate::credential::Identity;
 use crate::exec::{ClusterIo, Connector};
 use crate::hangup::Farewell;
+use crate::line::Line;
 use crate::proto::channel::Subprotocol;
 use crate::proto::ending::{Ending, Kind};
 use crate::proto::frame::{self, Event, Masking, Opcode, Parser, append};
@@ -102,7 +103,7 @@ pub(super) async fn go(
     let next = again(connector.clone(), target.clone(), identity.clone(), candidates);
     cluster.again = Some(tries.noting(next));
     let (ours, theirs) = tokio::io::duplex(PIPE);
-    let browser = Browser { io: theirs, early: Bytes::new(), dialect: Dialect::V1 };
+    let browser = Browser { io: Line::Pipe(theirs), early: Bytes::new(), dialect: Dialect::V1 };
     let time = config.open.response;
     let stop = async {
         sleep(time).await;

@@ -113,9 +113,8 @@ impl fmt::Debug for Connector {
     }
 }
 
-/// The connection to a cluster. A TLS connection is a kilobyte by itself, and every future that it
-/// is handed through would keep room for it: boxed, an idle session costs 12 KiB instead of 17.
-pub type ClusterIo = Box<Line>;
+/// The connection to a cluster.
+pub type ClusterIo = Line;
 
 impl Connector {
     /// An API server under this URL, which may have a path. `server_name` is verified instead of
@@ -307,7 +306,7 @@ impl Connector {
         }
         let subprotocol = check_handshake(answer.response.headers(), &key, offer)?;
         let (io, early) = answer.into_upgraded().await?;
-        Ok(Answer::Open(Box::new(io), early, subprotocol))
+        Ok(Answer::Open(io, early, subprotocol))
     }
 
     /// A request that is built from nothing: no header of a caller's gets into it but the trace,

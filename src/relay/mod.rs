@@ -53,8 +53,25 @@ where
     B: AsyncRead + AsyncWrite + Unpin,
     C: AsyncRead + AsyncWrite + Unpin,
 {
+    let Browser { io, early, dialect } = browser;
+    let mut relay = between(Some(io), early, dialect, cluster, limits.into());
+    // An `async fn` would keep its arguments beside what was made of them for the session's life.
+    async move { relay.run(pin!(stop)).await }
+}
+
+fn between<B, C>(
+    browser: Option<B>,
+    early: Bytes,
+    dialect: Dialect,
+    cluster: Cluster<C>,
+    limits: Arc<Limits>,
+) -> Relay<B, C>
+where
+    B: AsyncRead + AsyncWrite + Unpin,
+    C: AsyncRead + AsyncWrite + Unpin,
+{
     let session = Session::new(Options {
-        dialect: browser.dialect,
+        dialect,
         subprotocol: cluster.subprotocol,
         place: cluster.place,
         stdin: cluster.stdin,
@@ -63,14 +80,13 @@ where
         attached: cluster.attached,
         again: cluster.again.is_some(),
         mask_seed: mask_seed(),
-        limits: limits.into(),
+        limits,
     });
-    let mut relay = Relay::new(Some(browser.io), Some(cluster.io), session);
+    let mut relay = Relay::new(browser, Some(cluster.io), session);
     relay.again = cluster.again;
     relay.meter = cluster.meter;
-    relay.early(browser.early, cluster.early);
-    // An `async fn` would keep its arguments beside what was made of them for the session's life.
-    async move { relay.run(pin!(stop)).await }
+    relay.early(early, cluster.early);
+    relay
 }
 
 /// Tells a browser why its session could not be begun, and closes.
@@ -87,7 +103,9 @@ where
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let session = Session::refused(browser.dialect, limits.into(), ending);
-    let mut relay = Relay::<B, tokio::io::Empty>::new(Some(browser.io), None, session);
+    // The type of the end that is not there is that of the other one, for whoever has one type for
+    // both has one loop then.
+    let mut relay = Relay::<B, B>::new(Some(browser.io), None, session);
     relay.early(browser.early, Bytes::new());
     relay.run(pin!(std::future::pending())).await
 }
@@ -104,8 +122,10 @@ pub async fn hang_up<C>(cluster: Cluster<C>, limits: impl Into<Arc<Limits>>) -> 
 where
     C: AsyncRead + AsyncWrite + Unpin,
 {
-    let nobody = Browser { io: tokio::io::empty(), early: Bytes::new(), dialect: Dialect::Seed };
-    relay(nobody, cluster, limits, std::future::pending()).await
+    let (nobody, early) = (None::<C>, Bytes::new());
+    let mut relay = between(nobody, early, Dialect::Seed, cluster, limits.into());
+    relay.session.on_browser_end(relay.began.elapsed());
+    relay.run(pin!(std::future::pending())).await
 }
 
 /// A number that nobody can guess. Without a source of randomness there would have been no
