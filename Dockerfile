@@ -1,12 +1,15 @@
-# Debian builds a program that needs no library (tests/image proves it); the image is that program.
+# The program needs no library (tests/image proves it), because it has musl in it; the image is that
+# program.
 FROM rust:1.95-slim-bookworm AS build
 ARG PODWIRE_COMMIT=unknown
-# Addresses to be corrected at the start are kept packed, a quarter of a megabyte less.
-ENV RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
+# Addresses to be corrected at the start are kept packed, a tenth of a megabyte less.
+ENV RUSTFLAGS="-C link-arg=-Wl,-z,pack-relative-relocs"
+# What is compiled of C needs nothing of a C library, so that Debian's compiler does.
+ENV TARGET_CC=gcc
 WORKDIR /src
 COPY . .
-# With a named target the flags stay away from build scripts and macros.
-RUN cargo build --release --locked --bin podwire --target "$(rustc --print host-tuple)" --target-dir /out \
+RUN rustup target add "$(uname -m)-unknown-linux-musl" \
+    && cargo build --release --locked --bin podwire --target "$(uname -m)-unknown-linux-musl" --target-dir /out \
     && mv /out/*/release/podwire /podwire
 
 FROM scratch

@@ -62,6 +62,19 @@ impl Listener {
         }
     }
 
+    /// Binds the operators' address, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// What the system says, and what else to write, in one sentence.
+    pub async fn for_operators(address: Option<&Listen>) -> Result<Option<Self>, String> {
+        let Some(address) = address else { return Ok(None) };
+        Self::bind(address).await.map(Some).map_err(|error| {
+            let why = format!("cannot listen on --admin-listen {address}: {error}");
+            format!("{why}; give another address, or off")
+        })
+    }
+
     /// The bound address: with the port that was free if it was bound with none.
     ///
     /// # Errors

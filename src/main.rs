@@ -11,6 +11,11 @@ use podwire::sources::{Sources, reread};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
+/// musl's own takes a third more time for an open (benches/profile.md).
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 /// Wrong usage or configuration.
 const WRONG: u8 = 2;
 
@@ -49,15 +54,9 @@ async fn run(config: Config, sources: Sources) -> ExitCode {
         Ok(listeners) => listeners,
         Err(error) => return fail(1, &format!("cannot listen on {}: {error}", config.listen)),
     };
-    let admin = match &config.admin_listen {
-        None => None,
-        Some(address) => match Listener::bind(address).await {
-            Ok(listener) => Some(listener),
-            Err(error) => {
-                let why = format!("cannot listen on --admin-listen {address}: {error}");
-                return fail(1, &format!("{why}; give another address, or off"));
-            }
-        },
+    let admin = match Listener::for_operators(config.admin_listen.as_ref()).await {
+        Ok(admin) => admin,
+        Err(why) => return fail(1, &why),
     };
     let url = listeners.first.url(&config);
     let operators = admin.as_ref().map(Listener::address).and_then(Result::ok);
