@@ -35,6 +35,10 @@ const RECORD_MAX: usize = 5 + 16 * 1024 + 2048;
 /// What the headers and tags of a turn's records take besides.
 const OVERHEAD: usize = 1024;
 
+/// What four full records of TLS 1.3 are longer by than what is in them: with it they come in one
+/// read, and without it three, and a part that is moved to and fro.
+const FULL: usize = 4 * (5 + 1 + 16);
+
 /// The most of a handshake that is held, or of a message in several records: what rustls' usual
 /// connection holds. Certificates come in it, and real ones are a few kilobytes.
 const HANDSHAKE_MAX: usize = TURN_MAX;
@@ -347,9 +351,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: End> Secure<S, E> {
     fn fetch(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut scratch = Scratch::take();
         let held = self.unread.len();
-        // What is read here should fit there: a record is never larger decrypted than on the wire.
+        // What is read here should fit there, for a record is shorter decrypted than on the wire.
         // But there is always room for one more, behind what is held.
-        let limit = out.remaining().max(held + RECORD_MAX).min(TURN_MAX);
+        let limit = (out.remaining() + FULL).max(held + RECORD_MAX).min(TURN_MAX + FULL);
         if held >= limit {
             // Only a message in several records is held in such a length.
             let error = io::Error::new(io::ErrorKind::InvalidData, "too long a message");
