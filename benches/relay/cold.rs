@@ -5,6 +5,7 @@ use std::fs::{metadata, read_dir, read_link};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use crate::contenders::{Bed, Contender, Kind, Lab, local, peer_folder};
 use crate::rows::Measured;
 
 /// Starts in one run.
-const TRIES: usize = 10;
+const TRIES: [usize; 3] = [2, 10, 10];
 /// For one start.
 const START_MAX: Duration = Duration::from_secs(15);
 /// Between two looks: a start takes milliseconds.
@@ -23,7 +24,8 @@ const SHELLS: [&str; 4] = ["sh", "bash", "dash", "env"];
 /// The time from exec to the first byte of an HTTP answer; the median of several starts.
 pub(crate) fn start(lab: &Lab, contender: &Contender) -> Result<Measured, String> {
     let mut times = Vec::new();
-    for _ in 0..TRIES {
+    let [smoke, short, full] = TRIES;
+    for _ in 0..lab.settings.scale.of(smoke, short, full) {
         times.push(once(lab, contender)?.as_secs_f64() * 1e3);
     }
     times.sort_by(f64::total_cmp);
@@ -89,11 +91,50 @@ pub(crate) fn size(lab: &Lab, contender: &Contender) -> Result<Measured, String>
     };
     let program = metadata(&program).map_err(|error| format!("{}: {error}", program.display()))?;
     let mut measured = Measured::of([("program", program.len() as f64 / 1e6)], None);
+    if let (Kind::Podwire(_), Some(shipped)) = (&contender.kind, &lab.shipped) {
+        add(&mut measured, shipped);
+    }
     let beside = peer_folder(&contender.name).join("node_modules");
     if beside.exists() {
         measured.figures.insert("beside".to_owned(), folder_size(&beside) as f64 / 1e6);
     }
     Ok(measured)
+}
+
+/// The sizes of what is shipped beside `cargo build --release`, by the name of the figure: bytes, or
+/// why they are not known.
+pub(crate) type Shipped = Vec<(String, Result<f64, String>)>;
+
+/// Builds what is shipped, by the script that anybody can run, too.
+pub(crate) fn shipped() -> Result<Shipped, String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/relay/sizes");
+    let output = Command::new(&script).stderr(Stdio::inherit()).output();
+    let output = output.map_err(|error| format!("{}: {error}", script.display()))?;
+    if !output.status.success() {
+        return Err("could not be built".to_owned());
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines = text.lines().filter_map(|line| line.split_once(' '));
+    let size = |value: &str| value.parse::<f64>().map_err(|_| value.to_owned());
+    Ok(lines.map(|(name, value)| (name.to_owned(), size(value))).collect())
+}
+
+fn add(measured: &mut Measured, shipped: &Result<Shipped, String>) {
+    match shipped {
+        Ok(sizes) => {
+            for (name, size) in sizes {
+                match size {
+                    Ok(bytes) => drop(measured.figures.insert(name.clone(), bytes / 1e6)),
+                    Err(why) => drop(measured.reasons.insert(name.clone(), why.clone())),
+                }
+            }
+        }
+        Err(why) => {
+            for name in ["static", "static_ui", "image", "pulled"] {
+                measured.reasons.insert(name.to_owned(), why.clone());
+            }
+        }
+    }
 }
 
 /// All files below a folder; links are not followed.

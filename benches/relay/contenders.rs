@@ -7,14 +7,18 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::thread;
 use std::time::Duration;
 
 use rustix::thread::{CpuSet, sched_getaffinity};
 use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
 
+use crate::cold::Shipped;
+use crate::goals::TUNED;
 use crate::measure::{threads, tree};
-use crate::process::{Process, pin, until};
-use crate::settings::{Given, Settings};
+use crate::process::{Process, kill_descendants, pin, until};
+use crate::settings::{Given, Scale, Settings};
 
 /// The peers that have a folder in `benches/peers`, in the order of the table.
 pub(crate) const PEERS: [&str; 7] =
@@ -65,10 +69,11 @@ impl Contender {
     /// Those that were asked for, in the order of the table.
     pub(crate) fn all(settings: &Settings) -> Vec<Self> {
         let mut all = vec![Self { name: "direct".to_owned(), kind: Kind::Direct }];
-        let short = if settings.given.is_none() { vec!["nginx-tuned"] } else { Vec::new() };
+        let is_short = settings.given.is_none() && settings.scale == Scale::Short;
+        let short = if is_short { vec![TUNED] } else { Vec::new() };
         let named = match &settings.peers {
             Some(names) => names.iter().map(String::as_str).collect(),
-            None if settings.is_full => PEERS.to_vec(),
+            None if settings.scale == Scale::Full => PEERS.to_vec(),
             None => short,
         };
         all.extend(named.into_iter().map(|name| Self { name: name.to_owned(), kind: Kind::Peer }));
@@ -118,6 +123,8 @@ pub(crate) struct Lab {
     pub(crate) exe: PathBuf,
     /// Certificates and logs; removed at the end.
     pub(crate) folder: PathBuf,
+    /// How large what is shipped otherwise is, or why that is not known; none if nobody asked.
+    pub(crate) shipped: Option<Result<Shipped, String>>,
     /// The cluster that a given relay leads to; the others get a fresh one each time.
     fixed: RefCell<Option<Rc<Cluster>>>,
 }
@@ -130,12 +137,15 @@ impl Lab {
         let cores = Cores::available();
         // The runner looks around in `/proc`, which the relay's core shall not feel.
         pin(None, cores.generator).map_err(|error| format!("no affinity: {error}"))?;
-        Ok(Self { settings, cores, exe, folder, fixed: RefCell::new(None) })
+        leave_nothing(folder.clone());
+        Ok(Self { settings, cores, exe, folder, shipped: None, fixed: RefCell::new(None) })
     }
 
     /// Starts the cluster that a given relay is to lead to, and keeps it.
-    pub(crate) fn fix_cluster(&self) -> Result<Rc<Cluster>, String> {
-        let cluster = Rc::new(Cluster::start(self)?);
+    pub(crate) fn fix_cluster(&self, given: &Given) -> Result<Rc<Cluster>, String> {
+        let listen = given.cluster_listen.unwrap_or(local(0));
+        let folder = given.cluster_dir.clone().unwrap_or_else(|| self.folder.join("cluster"));
+        let cluster = Rc::new(Cluster::start(self, listen, folder)?);
         *self.fixed.borrow_mut() = Some(Rc::clone(&cluster));
         Ok(cluster)
     }
@@ -143,9 +153,31 @@ impl Lab {
     fn cluster(&self) -> Result<Rc<Cluster>, String> {
         match &*self.fixed.borrow() {
             Some(cluster) => Ok(Rc::clone(cluster)),
-            None => Cluster::start(self).map(Rc::new),
+            None => Cluster::start(self, local(0), self.folder.join("cluster")).map(Rc::new),
         }
     }
+}
+
+/// Ctrl-C, and a polite kill, leave no process and no file behind.
+fn leave_nothing(folder: PathBuf) {
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+        let Ok(runtime) = runtime else { return };
+        runtime.block_on(async {
+            let (Ok(mut interrupt), Ok(mut terminate)) =
+                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+            else {
+                return;
+            };
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            kill_descendants();
+            let _ = fs::remove_dir_all(&folder);
+            std::process::exit(130);
+        });
+    });
 }
 
 impl Drop for Lab {
@@ -159,16 +191,15 @@ impl Drop for Lab {
 pub(crate) struct Cluster {
     process: Process,
     pub(crate) folder: PathBuf,
-    pub(crate) port: u16,
+    pub(crate) address: SocketAddr,
     control: u16,
 }
 
 impl Cluster {
-    fn start(lab: &Lab) -> Result<Self, String> {
-        let folder = lab.folder.join("cluster");
+    fn start(lab: &Lab, listen: SocketAddr, folder: PathBuf) -> Result<Self, String> {
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        let arguments = ["cluster", "--listen", "127.0.0.1:0", "--dir", &folder.to_string_lossy()];
-        let arguments = arguments.map(str::to_owned);
+        let words = [listen.to_string(), folder.to_string_lossy().into_owned()];
+        let arguments = ["cluster", "--listen", &words[0], "--dir", &words[1]].map(str::to_owned);
         let cores = lab.cores;
         let mut process =
             Process::start("cluster", cores.cluster, &lab.exe, &arguments, &[], &lab.folder)?;
@@ -181,7 +212,10 @@ impl Cluster {
         let (Ok(port), Ok(control)) = (port, control) else {
             return Err(format!("the cluster said: {line}"));
         };
-        Ok(Self { process, folder, port, control })
+        // Who listens everywhere is met here.
+        let everywhere = listen.ip().is_unspecified();
+        let ip = if everywhere { local(0).ip() } else { listen.ip() };
+        Ok(Self { process, folder, address: SocketAddr::new(ip, port), control })
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -258,8 +292,8 @@ impl<'a> Bed<'a> {
         let mut bed = Self { lab, cluster, relay: None, pid: None, port: None, target: Vec::new() };
         match &contender.kind {
             Kind::Direct => {
-                let port = bed.cluster.port;
-                bed.aim(&format!("wss://127.0.0.1:{port}{EXEC}"), "v5");
+                let address = bed.cluster.address;
+                bed.aim(&format!("wss://{address}{EXEC}"), "v5");
                 let authority = bed.cluster.authority().to_string_lossy().into_owned();
                 let token = "Authorization: Bearer bench-token";
                 bed.target.extend(["--ca", &authority, "--header", token].map(str::to_owned));
@@ -330,7 +364,7 @@ impl<'a> Bed<'a> {
         let text = |path: PathBuf| path.to_string_lossy().into_owned();
         let environment = [
             ("BENCH_LISTEN", local(self.port.unwrap_or_default()).to_string()),
-            ("BENCH_CLUSTER", format!("https://127.0.0.1:{}", self.cluster.port)),
+            ("BENCH_CLUSTER", format!("https://{}", self.cluster.address)),
             ("BENCH_CA", text(self.cluster.authority())),
             ("BENCH_KUBECONFIG", text(self.cluster.kubeconfig())),
             ("BENCH_TOKEN", "bench-token".to_owned()),

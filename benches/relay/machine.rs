@@ -14,15 +14,15 @@ const BUSY: f64 = 0.5;
 pub(crate) struct Facts(pub(crate) Vec<(String, String)>);
 
 impl Facts {
-    pub(crate) fn gather() -> Self {
+    /// With the load that there was before anything was built.
+    pub(crate) fn gather(load: &str) -> Self {
         let processor = value("/proc/cpuinfo", "model name");
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         let memory = value("/proc/meminfo", "MemTotal");
         let kernel = read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let load = read_to_string("/proc/loadavg").unwrap_or_default();
-        let load: Vec<_> = load.split_whitespace().take(3).collect();
-        if load.first().and_then(|load| load.parse().ok()).is_some_and(|load: f64| load > BUSY) {
-            eprintln!("the machine is busy (load {}): figures will be wrong", load.join(" "));
+        let now = load.split_whitespace().next().and_then(|load| load.parse().ok());
+        if now.is_some_and(|load: f64| load > BUSY) {
+            eprintln!("the machine is busy (load {load}): figures will be wrong");
         }
         let congestion =
             read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap_or_default();
@@ -33,13 +33,17 @@ impl Facts {
             );
         }
         let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        // Three figures each: least, at first, most.
+        let buffers = ["tcp_rmem", "tcp_wmem"].map(|name| system(&format!("net/ipv4/{name}")));
         let facts = [
-            ("date", now.split('T').next().unwrap_or_default().to_owned()),
+            ("date", now.replace('T', " ").trim_end_matches('Z').to_owned() + " UTC"),
             ("processor", format!("{processor}, {cores} cores")),
             ("memory", memory),
             ("kernel", format!("Linux {}", kernel.trim())),
             ("congestion control", congestion.trim().to_owned()),
-            ("load at the start", load.join(" ")),
+            ("`tcp_rmem`, `tcp_wmem`", buffers.join(", ")),
+            ("`net.core.rmem_max`", system("net/core/rmem_max")),
+            ("load at the start", load.to_owned()),
             ("compiler", first_line("rustc", &["--version"])),
             ("commit", commit()),
         ];
@@ -104,9 +108,22 @@ fn first_line(program: &str, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&text).lines().next().unwrap_or("?").to_owned()
 }
 
-fn commit() -> String {
+/// The load of the machine: of the last minute, of five, of fifteen.
+pub(crate) fn load() -> String {
+    let load = read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
+}
+
+/// What is checked out.
+pub(crate) fn commit() -> String {
     let folder = env!("CARGO_MANIFEST_DIR");
     first_line("git", &["-C", folder, "describe", "--always", "--dirty", "--abbrev=12"])
+}
+
+/// A setting of the kernel.
+fn system(name: &str) -> String {
+    let text = read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The first value of a name in one of the kernel's files.

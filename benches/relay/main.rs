@@ -8,6 +8,7 @@ mod cluster;
 mod cold;
 mod contenders;
 mod goals;
+mod judge;
 mod load;
 mod machine;
 mod measure;

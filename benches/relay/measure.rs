@@ -90,6 +90,16 @@ impl Cpu {
     }
 }
 
+/// The seconds that a core had nothing to do until now. What interrupts take is nobody's, and what
+/// a process used is not all that a core did for it; what is idle is idle.
+pub(crate) fn idle(core: usize) -> Option<f64> {
+    let text = read_to_string("/proc/stat").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("cpu{core} ")))?;
+    // Behind user, nice and system stand idle and iowait.
+    let times = line.split_whitespace().skip(3).take(2);
+    Some(times.filter_map(|time| time.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND)
+}
+
 /// Memory of processes, in KiB.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Memory {
@@ -97,6 +107,8 @@ pub(crate) struct Memory {
     pub(crate) anonymous: u64,
     /// What `ps` shows; pages that several of them have count several times.
     pub(crate) resident: u64,
+    /// The same with shared pages split between those that have them.
+    pub(crate) proportional: u64,
 }
 
 impl Memory {
@@ -106,6 +118,7 @@ impl Memory {
             let text = read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default();
             memory.anonymous += field(&text, "Anonymous:");
             memory.resident += field(&text, "Rss:");
+            memory.proportional += field(&text, "Pss:");
         }
         memory
     }

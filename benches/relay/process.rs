@@ -133,14 +133,23 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Parents before children, so that no worker is started again.
-        for id in tree(self.id()) {
-            if let Some(pid) = i32::try_from(id).ok().and_then(Pid::from_raw) {
-                let _ = kill_process(pid, Signal::KILL);
-            }
-        }
+        kill(&tree(self.id()));
         let _ = self.child.wait();
     }
+}
+
+/// Kills processes: parents before children, so that no worker is started again.
+fn kill(all: &[u32]) {
+    for id in all {
+        if let Some(pid) = i32::try_from(*id).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+/// Kills everything that this process started.
+pub(crate) fn kill_descendants() {
+    kill(tree(std::process::id()).get(1..).unwrap_or_default());
 }
 
 /// Looks until there is something to see.

@@ -7,23 +7,18 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use crate::contenders::{Contender, Cores, Kind};
-use crate::goals::{Column, Goal, LINES, Line, Pick, Show, pick};
+use crate::goals::{Column, Goal, LINES, Line, Show, pick};
 use crate::plot::{Bar, bars};
-use crate::rows::{EXPERIMENTS, Figures, Used};
+use crate::rows::{EXPERIMENTS, Figures};
 use crate::run::{Cell, Results};
 use crate::settings::Settings;
 
-/// A core is full from here on: the rest is what a scheduler and a clock are wrong by.
-const FULL: f64 = 0.95;
-/// A reason stands in a cell of a table.
-const REASON_MAX: usize = 80;
-
 /// What several runs of one contender came to.
-struct Summary {
-    name: String,
-    kind: Kind,
+pub(crate) struct Summary {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
     /// By row and figure.
-    figures: Figures,
+    pub(crate) figures: Figures,
 }
 
 /// Prints the table, and writes it and what is behind it where it was asked for.
@@ -47,14 +42,45 @@ pub(crate) fn write(results: &Results, settings: &Settings, cores: Cores) -> Res
     }
     let facts = facts(results);
     let words = settings.words.join(" ");
+    let took = results.seconds / 60.0;
     let page = format!(
-        "# The relay and its peers\n\nWritten by `cargo bench --bench relay -- {words}`; what is \
-         measured how stands in [benches/README.md](../README.md).\n\n{facts}\n{images}{table}\n\
+        "# The relay and its peers\n\nWritten by `cargo bench --bench relay -- {words}`; {took:.0} \
+         minutes; what is measured how stands in [benches/README.md](../README.md).\n\n{facts}\n{images}{table}\n\
          {shares}\n{notes}"
     );
     put("README.md", &page)?;
     put("results.json", &format!("{:#}\n", report.json()))?;
     println!("written to {}", shown(folder));
+    Ok(())
+}
+
+/// Whether every row that was asked for gave its figures, for those who ask whether the bench works.
+pub(crate) fn complete(results: &Results, cores: Cores) -> Result<(), String> {
+    let report = Report::new(results, cores);
+    let mut missing = Vec::new();
+    for cell in &results.cells {
+        let name = &results.contenders[cell.contender].name;
+        match &cell.outcome {
+            Ok(measured) if measured.figures.values().all(|value| value.is_finite()) => {}
+            Ok(_) => missing.push(format!("{name} in {}: no number", cell.rows[0])),
+            Err(why) => missing.push(format!("{name} in {}: {why}", cell.rows[0])),
+        }
+    }
+    for (contender, why) in results.contenders.iter().zip(&results.missing) {
+        missing.extend(why.iter().map(|why| format!("{}: {why}", contender.name)));
+    }
+    // Of ours every line has to be there whose row ran, but those of what takes minutes to build.
+    let figures = report.ours().map(|ours| &report.summaries[ours].figures);
+    for line in LINES.iter().filter(|line| report.has_run(line.row)) {
+        let is_there = figures.is_some_and(|figures| figures.contains_key(&key(line)));
+        if !is_there && line.row != "size" {
+            missing.push(format!("{}: no figure", key(line)));
+        }
+    }
+    if !missing.is_empty() {
+        return Err(missing.join("; "));
+    }
+    println!("every row gave its figures, in {:.0} s", results.seconds);
     Ok(())
 }
 
@@ -72,14 +98,15 @@ fn facts(results: &Results) -> String {
 }
 
 /// Text that may stand in a cell.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.replace('|', "/").replace('\n', " ")
 }
 
-struct Report<'a> {
-    results: &'a Results,
-    cores: Cores,
-    summaries: Vec<Summary>,
+/// Everything that was measured, and what it came to.
+pub(crate) struct Report<'a> {
+    pub(crate) results: &'a Results,
+    pub(crate) cores: Cores,
+    pub(crate) summaries: Vec<Summary>,
 }
 
 impl<'a> Report<'a> {
@@ -102,7 +129,7 @@ impl<'a> Report<'a> {
     }
 
     /// The build that goals are about: the first of ours.
-    fn ours(&self) -> Option<usize> {
+    pub(crate) fn ours(&self) -> Option<usize> {
         self.summaries.iter().position(|summary| matches!(summary.kind, Kind::Podwire(_)))
     }
 
@@ -139,77 +166,19 @@ impl<'a> Report<'a> {
         text
     }
 
+    fn has_run(&self, row: &str) -> bool {
+        self.results.cells.iter().any(|cell| cell.rows.contains(&row))
+    }
+
     fn is_measured(&self, line: &Line) -> bool {
         let mut cells = self.results.cells.iter().filter(|cell| cell.rows.contains(&line.row));
         cells.any(|cell| match &cell.outcome {
-            Ok(measured) => measured.figures.contains_key(line.figure),
+            Ok(measured) => {
+                measured.figures.contains_key(line.figure)
+                    || measured.reasons.contains_key(line.figure)
+            }
             Err(_) => line.must != Goal::None,
         })
-    }
-
-    fn cell(&self, line: &Line, contender: usize) -> String {
-        if let Some(value) = self.summaries[contender].figures.get(&key(line)) {
-            let mark = if line.is_rate && self.is_full(line.row, contender) { " †" } else { "" };
-            return format!("{}{mark}", show(line, *value));
-        }
-        let mut cells = self.results.cells.iter().filter(|cell| cell.is(line.row, contender));
-        match cells.find_map(|cell| cell.outcome.as_ref().err()) {
-            Some(why) => {
-                let why: String = plain(why).chars().take(REASON_MAX).collect();
-                format!("failed: {why}")
-            }
-            None => "–".to_owned(),
-        }
-    }
-
-    /// A goal's bound and whether ours keeps to it.
-    fn judge(&self, line: &Line, goal: Goal, columns: &[Column]) -> (String, &'static str) {
-        let key = key(line);
-        let (mut text, bound) = goal.bound(&key, columns);
-        if let Some(bound) = bound.filter(|_| !goal.is_plain()) {
-            let _ = write!(text, " = {}", show(line, bound));
-        }
-        if line.show == Show::YesNo {
-            "yes".clone_into(&mut text);
-        }
-        let ours = self.ours();
-        let value = ours.and_then(|ours| self.summaries[ours].figures.get(&key));
-        let verdict = match (value, bound) {
-            (Some(value), Some(bound)) if goal.holds(*value, bound) => "yes",
-            (Some(_), Some(_))
-                if line.is_rate && ours.is_some_and(|ours| self.is_full(line.row, ours)) =>
-            {
-                "†"
-            }
-            (Some(_), Some(_)) => "**no**",
-            _ if goal == Goal::None => "",
-            _ => "–",
-        };
-        (text, verdict)
-    }
-
-    /// What everybody used of a core during the load of a row; the median of each.
-    fn used(&self, row: &str, contender: usize) -> Option<Shares> {
-        let cells = self.results.cells.iter().filter(|cell| cell.is(row, contender));
-        let all: Vec<Used> = cells.filter_map(|cell| cell.outcome.as_ref().ok()?.used).collect();
-        let share = |of: fn(&Used) -> Option<f64>| {
-            let shares = all.iter().filter_map(|used| Some(of(used)? / used.wall));
-            pick(Pick::Median, shares.collect())
-        };
-        let relay = share(|used| used.relay);
-        let cluster = share(|used| Some(used.cluster))?;
-        let generator = share(|used| Some(used.generator))?;
-        Some(Shares { relay, cluster, generator })
-    }
-
-    /// Whether a core was full that is not the relay's.
-    fn is_full(&self, row: &str, contender: usize) -> bool {
-        let Some(shares) = self.used(row, contender) else { return false };
-        if self.cores.cluster == self.cores.generator {
-            shares.cluster + shares.generator >= FULL
-        } else {
-            shares.cluster >= FULL || shares.generator >= FULL
-        }
     }
 
     /// The table of what limits each figure.
@@ -217,8 +186,12 @@ impl<'a> Report<'a> {
         let mut text =
             "Shares of a core during each load, in per cent: relay, generator, cluster".to_owned();
         let is_shared = self.cores.cluster == self.cores.generator;
-        let where_ = if is_shared { " (the last two share one core)" } else { "" };
-        let _ = write!(text, "{where_}\n\n| |");
+        let whose = if is_shared {
+            " (the last two share one core), and in brackets how busy that core was"
+        } else {
+            ", and in brackets how busy the busier core of the last two was"
+        };
+        let _ = write!(text, "{whose}\n\n| |");
         for summary in &self.summaries {
             let _ = write!(text, " {} |", summary.name);
         }
@@ -239,7 +212,8 @@ impl<'a> Report<'a> {
                 let relay = shares.relay.map_or("–".to_owned(), per_cent);
                 let mark = if self.is_full(row, index) { " †" } else { "" };
                 let (generator, cluster) = (per_cent(shares.generator), per_cent(shares.cluster));
-                let _ = write!(text, " {relay} · {generator} · {cluster}{mark} |");
+                let whole = shares.others.map_or("–".to_owned(), per_cent);
+                let _ = write!(text, " {relay} · {generator} · {cluster} ({whole}){mark} |");
             }
             text.push('\n');
         }
@@ -248,9 +222,24 @@ impl<'a> Report<'a> {
 
     /// What has to be known beside the tables.
     fn notes(&self) -> String {
-        let mut text = "† The core of the generator and the cluster was full: a rate says nothing \
-                        of the relay then, and is judged by its CPU-seconds.\n"
+        let mut text = "† at a rate: the core of the generator and the cluster was full, so it \
+                        says little of the relay. † at a verdict: it was full for ours or for what \
+                        ours is held against, and CPU-seconds alone decide: ours have to be at \
+                        most those of the other, divided by the same factor, and to keep to their \
+                        own line's bound.\n"
             .to_owned();
+        if self.results.cells.iter().any(|cell| cell.outcome.is_err()) {
+            text.push_str("\n(2 of 3): so many of the runs gave a figure.\n");
+        }
+        let disturbed = self.disturbed();
+        if !disturbed.is_empty() {
+            let _ = writeln!(
+                text,
+                "\nThe machine had other work on that core during {}: these figures are not for \
+                 publication.",
+                disturbed.join(", ")
+            );
+        }
         for (contender, why) in self.results.contenders.iter().zip(&self.results.missing) {
             if let Some(why) = why {
                 let _ = writeln!(text, "\n{}: not there: {}", contender.name, plain(why));
@@ -306,6 +295,7 @@ impl<'a> Report<'a> {
                             "relay": used.relay,
                             "generator": used.generator,
                             "cluster": used.cluster,
+                            "core": used.others.map(|share| share * used.wall),
                         });
                     }
                 }
@@ -327,24 +317,17 @@ impl<'a> Report<'a> {
     }
 }
 
-/// Shares of a core.
-struct Shares {
-    relay: Option<f64>,
-    cluster: f64,
-    generator: f64,
-}
-
 impl Cell {
-    fn is(&self, row: &str, contender: usize) -> bool {
+    pub(crate) fn is(&self, row: &str, contender: usize) -> bool {
         self.contender == contender && self.rows.contains(&row)
     }
 }
 
-fn key(line: &Line) -> String {
+pub(crate) fn key(line: &Line) -> String {
     format!("{}.{}", line.row, line.figure)
 }
 
-fn show(line: &Line, value: f64) -> String {
+pub(crate) fn show(line: &Line, value: f64) -> String {
     match line.show {
         Show::Digits(digits) => format!("{value:.digits$}"),
         Show::YesNo if value >= 1.0 => "yes".to_owned(),

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::contenders::{Bed, Contender, Kind, Lab};
-use crate::measure::Cpu;
+use crate::goals::TUNED;
+use crate::measure::{Cpu, idle};
 use crate::process::Process;
 use crate::{cold, memory};
 
@@ -29,6 +30,8 @@ pub(crate) struct Used {
     pub(crate) cluster: f64,
     pub(crate) generator: f64,
     pub(crate) wall: f64,
+    /// How busy the core of generator and cluster was, or the busier of both.
+    pub(crate) others: Option<f64>,
 }
 
 /// What one load of one contender came to.
@@ -36,12 +39,14 @@ pub(crate) struct Used {
 pub(crate) struct Measured {
     pub(crate) figures: Figures,
     pub(crate) used: Option<Used>,
+    /// Why a figure is not there, by its name.
+    pub(crate) reasons: BTreeMap<String, String>,
 }
 
 impl Measured {
     pub(crate) fn of<const N: usize>(figures: [(&str, f64); N], used: Option<Used>) -> Self {
         let figures = figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Self { figures, used }
+        Self { figures, used, reasons: BTreeMap::new() }
     }
 
     fn with(mut self, name: &str, value: Option<f64>) -> Self {
@@ -79,15 +84,17 @@ pub(crate) const EXPERIMENTS: &[Experiment] = &[
     experiment(&["small-single"], 3, true, |lab, contender| small(lab, contender, "single")),
     experiment(&["keys"], 1, true, keys),
     experiment(&["idle", "burst", "base"], 1, false, memory::sessions),
+    experiment(&["slopes"], 1, false, memory::slopes),
     experiment(&["stalled"], 1, true, memory::stalled),
+    experiment(&["stall30"], 1, false, memory::long_stall),
     experiment(&["interrupt"], 1, true, interrupt),
     experiment(&["opens"], 3, true, opens),
     experiment(&["paste8m"], 3, true, |lab, contender| {
-        let rounds = if lab.settings.is_full { 20 } else { 10 };
+        let rounds = lab.settings.scale.of(1, 10, 20);
         paste(lab, contender, 8 << 20, 32 << 10, rounds)
     }),
     experiment(&["paste100k"], 3, true, |lab, contender| {
-        let rounds = if lab.settings.is_full { 200 } else { 100 };
+        let rounds = lab.settings.scale.of(5, 100, 200);
         paste(lab, contender, 100 << 10, 100 << 10, rounds)
     }),
     experiment(&["coldstart"], 1, false, cold::start),
@@ -96,17 +103,20 @@ pub(crate) const EXPERIMENTS: &[Experiment] = &[
     experiment(&["cycles"], 1, false, memory::cycles),
 ];
 
-/// The row that only `--full` or its name brings.
-pub(crate) const LONG: &str = "cycles";
+/// The rows that only `--full` or their names bring.
+pub(crate) const LONG: [&str; 3] = ["slopes", "stall30", "cycles"];
 
-/// Interrupts in one run.
-const TRIES: usize = 200;
+/// A fresh relay and its heap are shown so much of a load first, which is not counted: the first
+/// bytes of a process are not what a rate is about.
+const WARM_UP: u64 = 50;
 
 /// A look at all three parts of a run.
 struct Look {
     relay: Option<Cpu>,
     cluster: Cpu,
     generator: Cpu,
+    /// What the cores of cluster and generator had nothing to do for.
+    idle: [Option<f64>; 2],
     at: Instant,
 }
 
@@ -115,7 +125,8 @@ impl Look {
         let relay = bed.processes().map(|all| Cpu::of(&all));
         let cluster = Cpu::of(&[bed.cluster.id()]);
         let generator = Cpu::of(&[generator.id()]);
-        Self { relay, cluster, generator, at: Instant::now() }
+        let idle = [bed.lab.cores.cluster, bed.lab.cores.generator].map(idle);
+        Self { relay, cluster, generator, idle, at: Instant::now() }
     }
 
     fn until_now(self, bed: &Bed, generator: &Process) -> Used {
@@ -124,7 +135,11 @@ impl Look {
         // A relay may have started a process for each session.
         let relay = self.relay.zip(now.relay).map(|(before, now)| now.since(&before));
         let cluster = now.cluster.since(&self.cluster);
-        Used { relay, cluster, generator: now.generator.since(&self.generator), wall }
+        let generator = now.generator.since(&self.generator);
+        let idle = self.idle.into_iter().zip(now.idle);
+        let idle = idle.filter_map(|(before, now)| Some(now? - before?));
+        let others = idle.min_by(f64::total_cmp).map(|idle| (1.0 - idle / wall).max(0.0));
+        Used { relay, cluster, generator, wall, others }
     }
 }
 
@@ -157,12 +172,16 @@ fn flood(
     records: &str,
 ) -> Result<(Value, Used), String> {
     let bed = Bed::new(lab, contender)?;
-    let bytes = bytes.to_string();
-    run(&bed, "flood", &["--frame", frame, "--bytes", &bytes, "--records", records])
+    let load = |bytes: u64| {
+        let bytes = bytes.to_string();
+        run(&bed, "flood", &["--frame", frame, "--bytes", &bytes, "--records", records])
+    };
+    load(bytes / WARM_UP)?;
+    load(bytes)
 }
 
 fn bulk(lab: &Lab, contender: &Contender, frame: &str) -> Result<Measured, String> {
-    let wanted = if lab.settings.is_full { 1_000_000_000 } else { 500_000_000 };
+    let wanted = lab.settings.scale.of(20_000_000, 500_000_000, 1_000_000_000);
     let (said, used) = flood(lab, contender, frame, wanted, "packed")?;
     let bytes = number(&said, "bytes")?;
     let rate = bytes / 1e6 / number(&said, "seconds")?;
@@ -171,11 +190,10 @@ fn bulk(lab: &Lab, contender: &Contender, frame: &str) -> Result<Measured, Strin
 }
 
 fn small(lab: &Lab, contender: &Contender, records: &str) -> Result<Measured, String> {
-    let wanted = match (records, lab.settings.is_full) {
-        ("packed", true) => 3_000_000,
-        ("packed", false) => 2_000_000,
-        (_, true) => 1_000_000,
-        (_, false) => 500_000,
+    let scale = lab.settings.scale;
+    let wanted = match records {
+        "packed" => scale.of(50_000, 2_000_000, 2_000_000),
+        _ => scale.of(20_000, 500_000, 700_000),
     };
     let (said, used) = flood(lab, contender, "101", wanted * SMALL, records)?;
     let frames = number(&said, "bytes")? / SMALL as f64;
@@ -188,7 +206,7 @@ fn small(lab: &Lab, contender: &Contender, records: &str) -> Result<Measured, St
 fn keys(lab: &Lab, contender: &Contender) -> Result<Measured, String> {
     let bed = Bed::new(lab, contender)?;
     let (sessions, rate) = (100.0, 10.0);
-    let seconds = if lab.settings.is_full { 10.0 } else { 5.0 };
+    let seconds = lab.settings.scale.of(1.0, 5.0, 6.0);
     let words = [sessions, rate, seconds].map(|word| word.to_string());
     let arguments = ["--sessions", &words[0], "--rate", &words[1], "--seconds", &words[2]];
     let (said, used) = run(&bed, "keys", &arguments)?;
@@ -202,24 +220,31 @@ fn keys(lab: &Lab, contender: &Contender) -> Result<Measured, String> {
 }
 
 fn interrupt(lab: &Lab, contender: &Contender) -> Result<Measured, String> {
-    let bed = Bed::new(lab, contender)?;
+    interrupts(&Bed::new(lab, contender)?)
+}
+
+/// Messages through a flood, and when the cluster had them.
+pub(crate) fn interrupts(bed: &Bed) -> Result<Measured, String> {
+    bed.cluster.reset()?;
+    let tries = bed.lab.settings.scale.of(10, 200, 200);
     // What waits has to be looked at while there is still somebody to wait for.
     let control = bed.cluster.control().to_string();
-    let tries = TRIES.to_string();
-    let arguments = ["--tries", &tries, "--rate", "5000000", "--control", &control];
-    let (said, used) = run(&bed, "interrupt", &arguments)?;
+    let count = tries.to_string();
+    let around = bed.lab.settings.scale.of("0.5", "2", "2");
+    let arguments = ["--tries", &count, "--rate", "5000000", "--seconds", around];
+    let (said, used) = run(bed, "interrupt", &[&arguments[..], &["--control", &control]].concat())?;
     let waiting = number(&said, "waiting")? / 1e6;
     let stats = bed.cluster.stats()?;
     let times = stats["interrupts_ns"].as_array().into_iter().flatten();
     let mut times: Vec<f64> = times.filter_map(Value::as_f64).map(|ns| ns / 1e6).collect();
     times.sort_by(f64::total_cmp);
+    if times.len() < tries {
+        return Err(format!("{} of {tries} interrupts came through", times.len()));
+    }
     let at = |share: usize| times.get((times.len() * share / 100).min(times.len() - 1)).copied();
     let (Some(p50), Some(p99), Some(max)) = (at(50), at(99), times.last().copied()) else {
         return Err("no interrupt came through".to_owned());
     };
-    if times.len() < TRIES {
-        return Err(format!("{} of {TRIES} interrupts came through", times.len()));
-    }
     let figures = [("p50", p50), ("p99", p99), ("max", max), ("waiting", waiting)];
     let came = times.len() as f64;
     Ok(Measured::of(figures, Some(used)).with("came", Some(came)))
@@ -227,7 +252,8 @@ fn interrupt(lab: &Lab, contender: &Contender) -> Result<Measured, String> {
 
 fn opens(lab: &Lab, contender: &Contender) -> Result<Measured, String> {
     let bed = Bed::new(lab, contender)?;
-    let count = if lab.settings.is_full { "5000" } else { "2000" };
+    let count = lab.settings.scale.of("100", "2000", "5000");
+    run(&bed, "open", &["--workers", "8", "--count", "100"])?;
     let (said, used) = run(&bed, "open", &["--workers", "8", "--count", count])?;
     let opened = number(&said, "count")?;
     let rate = opened / number(&said, "seconds")?;
@@ -243,9 +269,12 @@ fn paste(
     rounds: u64,
 ) -> Result<Measured, String> {
     let bed = Bed::new(lab, contender)?;
-    let words = [bytes, message, rounds].map(|word| word.to_string());
-    let arguments = ["--bytes", &words[0], "--message", &words[1], "--rounds", &words[2]];
-    let (said, used) = run(&bed, "paste", &arguments)?;
+    let load = |rounds: u64| {
+        let words = [bytes, message, rounds].map(|word| word.to_string());
+        run(&bed, "paste", &["--bytes", &words[0], "--message", &words[1], "--rounds", &words[2]])
+    };
+    load(rounds.div_ceil(WARM_UP))?;
+    let (said, used) = load(rounds)?;
     let pasted = number(&said, "bytes")?;
     let rate = pasted / 1e6 / number(&said, "seconds")?;
     let cpu = used.relay.map(|seconds| seconds / (pasted / 1e9));
@@ -262,14 +291,17 @@ fn text(lab: &Lab, contender: &Contender) -> Result<Measured, String> {
 
 /// Whether a row makes sense for a contender.
 pub(crate) fn applies(experiment: &Experiment, contender: &Contender, is_of_all: bool) -> bool {
+    let row = experiment.rows[0];
     match &contender.kind {
         Kind::Direct => experiment.is_direct_too,
         Kind::Given(given) => {
-            let is_of_start = experiment.rows == ["coldstart"];
-            !is_of_start && (experiment.is_direct_too || given.pid.is_some())
+            row != "coldstart" && (experiment.is_direct_too || given.pid.is_some())
         }
-        // A hundred thousand sessions of a slow one take minutes; it can be asked for by name.
-        Kind::Peer => !is_of_all || experiment.rows != [LONG],
-        Kind::Podwire(_) => true,
+        // The long rows of slow ones take minutes each; they can be asked for by name. The stall
+        // has one peer to be read against.
+        Kind::Peer if is_of_all && LONG.contains(&row) => {
+            row == "stall30" && contender.name == TUNED
+        }
+        Kind::Peer | Kind::Podwire(_) => true,
     }
 }

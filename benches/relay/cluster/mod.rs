@@ -123,10 +123,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
 
 async fn serve(listen: SocketAddr, dir: PathBuf) -> Result<(), String> {
     fs::create_dir_all(&dir).map_err(at("--dir"))?;
-    let (config, ca_pem) = pki::make(&dir)?;
+    let (config, ca_pem) = pki::make(&dir, listen.ip())?;
     let config = Arc::new(config);
     let listener = bind(listen)?;
-    let control = bind(SocketAddr::new(listen.ip(), 0))?;
+    // Who asks for figures runs beside it.
+    let control = bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
     let address = listener.local_addr().map_err(at("address"))?;
     let control_port = control.local_addr().map_err(at("address"))?.port();
     pki::kubeconfig(&dir, &ca_pem, address)?;
@@ -155,7 +156,8 @@ async fn serve(listen: SocketAddr, dir: PathBuf) -> Result<(), String> {
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, String> {
-    let socket = TcpSocket::new_v4().map_err(at("socket"))?;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let socket = socket.map_err(at("socket"))?;
     socket.set_reuseaddr(true).map_err(at("socket"))?;
     socket.bind(address).map_err(at("bind"))?;
     socket.listen(BACKLOG).map_err(at("listen"))

@@ -23,7 +23,7 @@ pub(super) const TOKEN: &str = "bench-token";
 
 /// Makes an authority and a server certificate (ECDSA on P-256, rcgen's default and most
 /// clusters'), writes the authority to `dir` and gives what the listener needs.
-pub(super) fn make(dir: &Path) -> Result<(ServerConfig, String), String> {
+pub(super) fn make(dir: &Path, listen: IpAddr) -> Result<(ServerConfig, String), String> {
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.distinguished_name.push(DnType::CommonName, "bench-cluster-ca");
@@ -36,6 +36,7 @@ pub(super) fn make(dir: &Path) -> Result<(ServerConfig, String), String> {
     server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     server.subject_alt_names = vec![
         SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        SanType::IpAddress(listen),
         SanType::DnsName("localhost".try_into().map_err(at("name"))?),
     ];
     let key = KeyPair::generate().map_err(at("key"))?;
@@ -66,6 +67,10 @@ pub(super) fn make(dir: &Path) -> Result<(ServerConfig, String), String> {
 
 /// Writes the kubeconfig, once the port is known.
 pub(super) fn kubeconfig(dir: &Path, ca_pem: &str, address: SocketAddr) -> Result<(), String> {
+    // Who listens everywhere is met at this machine's own address.
+    let everywhere = address.ip().is_unspecified();
+    let ip = if everywhere { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { address.ip() };
+    let address = SocketAddr::new(ip, address.port());
     let kubeconfig = json!({
         "apiVersion": "v1",
         "kind": "Config",

@@ -21,14 +21,8 @@ const RATE: u64 = 5_000_000;
 /// A reader that is always behind looks this often.
 const TICK: Duration = Duration::from_millis(5);
 
-/// Until every buffer on the way is full.
-const FLOOD: Duration = Duration::from_secs(2);
-
 /// Between two interrupts.
 const EVERY: Duration = Duration::from_millis(20);
-
-/// How long after the last one is still read: some relays take a quarter of a second.
-const AFTER: Duration = Duration::from_secs(2);
 
 /// How long the caller may look at what waits, once the figures are out.
 const LOOK: Duration = Duration::from_secs(5);
@@ -41,12 +35,15 @@ pub(super) async fn run(options: &Options, lines: &mut Receiver<String>) -> Resu
     gate(options, lines).await?;
     let rate = if options.rate == 0 { RATE } else { options.rate };
     let reader = Reader { rate, begun: Instant::now() };
-    reader.read_for(&mut session, FLOOD).await?;
+    // Until every buffer on the way is full; and in the end until the last one is through: some
+    // relays take a quarter of a second.
+    let around = Duration::try_from_secs_f64(options.seconds).map_err(at("--seconds"))?;
+    reader.read_for(&mut session, around).await?;
     for _ in 0..options.tries {
         session.input(format!("{:016x}", now()).as_bytes())?;
         reader.read_for(&mut session, EVERY).await?;
     }
-    reader.read_for(&mut session, AFTER).await?;
+    reader.read_for(&mut session, around).await?;
 
     let read = session.inbox.output;
     let mut result = json!({"tries": options.tries, "read": read});

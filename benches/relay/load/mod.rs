@@ -7,9 +7,10 @@
 //! - `flood --frame N --bytes B --records packed|single|gathered --sessions S`
 //! - `keys --sessions S --rate R --seconds T`
 //! - `hold`, with `open N`, `burst`, `stall N`, `read SECONDS` and `close` on stdin
-//! - `interrupt --tries K --rate BYTES_PER_SECOND --control ADDRESS`: with the cluster's control
-//!   port it says what waits between the cluster and the reader. The session stays open and unread
-//!   until stdin has a line or an end, or for five seconds.
+//! - `interrupt --tries K --rate BYTES_PER_SECOND --seconds T --control ADDRESS`: T seconds of flood
+//!   before the first and after the last one. With the cluster's control port it says what waits
+//!   between the cluster and the reader. The session stays open and unread until stdin has a line or
+//!   an end, or for five seconds.
 //! - `open --workers W --count N`
 //! - `paste --bytes B --message M --rounds K`
 //! - `text`

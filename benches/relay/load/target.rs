@@ -66,7 +66,8 @@ impl Dialect {
 #[derive(Clone, Default)]
 pub(super) struct Target {
     pub(super) dialect: Dialect,
-    address: Option<SocketAddr>,
+    /// All that the name has, in the resolver's order.
+    addresses: Vec<SocketAddr>,
     host: String,
     path: String,
     headers: Vec<String>,
@@ -87,9 +88,14 @@ impl Target {
             "wss" => 443,
             _ => return Err(format!("--target: {scheme}:// is neither ws:// nor wss://")),
         };
-        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        // An IPv6 address has colons of its own, inside its brackets.
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') => name,
+            _ => host,
+        };
         let address = if name == host { format!("{host}:{default}") } else { host.to_owned() };
-        let address = address.to_socket_addrs().map_err(at("--target"))?.next();
+        let addresses = address.to_socket_addrs().map_err(at("--target"))?.collect();
+        let name = name.trim_start_matches('[').trim_end_matches(']');
         let tls = if scheme == "wss" {
             let ca = ca.ok_or("wss:// needs --ca")?;
             let name = ServerName::try_from(name.to_owned()).map_err(at("--target"))?;
@@ -101,7 +107,7 @@ impl Target {
             return Err("--target has no {command} in it".into());
         }
         let (host, path) = (host.to_owned(), format!("/{path}"));
-        Ok(Self { dialect, address, host, path, headers, tls })
+        Ok(Self { dialect, addresses, host, path, headers, tls })
     }
 
     /// The request's path for a program.
@@ -129,8 +135,8 @@ impl Target {
 
     /// Connects, with TLS if the address asks for it.
     pub(super) async fn connect(&self) -> Result<Line, String> {
-        let address = self.address.ok_or("the target's name has no address")?;
-        let stream = TcpStream::connect(address).await.map_err(at("connect"))?;
+        // Each of the addresses in turn, until one takes the connection.
+        let stream = TcpStream::connect(&self.addresses[..]).await.map_err(at("connect"))?;
         stream.set_nodelay(true).map_err(at("TCP_NODELAY"))?;
         match &self.tls {
             Some((config, Some(name))) => {
