@@ -201,6 +201,7 @@ pub(crate) const LINES: &[Line] = &[
     info("stall30", "before", "20 readers stalled for 30 s, MB anonymous: before", 1),
     info("stall30", "during", "during", 1),
     info("stall30", "after", "after", 1),
+    info("stall30", "gone", "from then until the cluster has lost the last of them, s", 1),
     info("stall30", "p50", "interrupt through the same relay afterwards, p50, ms", 2),
     info("stall30", "p99", "p99 of 200", 2),
     info("stall30", "max", "max", 2).highest(),

@@ -24,6 +24,9 @@ const STALLED: [u64; 3] = [2, 20, 20];
 /// Behind that it is another machine.
 const STALLED_FEW: [u64; 3] = [2, 40, 40];
 const STALLED_MANY: [u64; 3] = [6, 240, 240];
+/// Until the cluster has lost the last session of those that were closed: to hang up takes a relay
+/// seconds.
+const GONE_MAX: Duration = Duration::from_secs(30);
 /// A relay that grows past this for them, in KiB, is not waited for: it would take the machine.
 const GROWTH_MAX: u64 = 3 << 20;
 
@@ -143,6 +146,13 @@ pub(crate) fn long_stall(lab: &Lab, contender: &Contender) -> Result<Measured, S
     let bed = Bed::new(lab, contender)?;
     relay(&bed)?;
     let mut measured = stall(&bed, lab.settings.scale.of(1, 30, 30))?;
+    // Whoever hangs up properly needs some seconds for it, and is busy meanwhile.
+    let begun = Instant::now();
+    until("the end of all sessions", GONE_MAX, || match bed.cluster.stats() {
+        Ok(stats) if stats["sessions"].as_u64() > Some(0) => None,
+        stats => Some(stats.map(drop)),
+    })?;
+    measured.figures.insert("gone".to_owned(), begun.elapsed().as_secs_f64());
     let interrupts = interrupts(&bed)?;
     measured.figures.extend(interrupts.figures);
     measured.used = interrupts.used;

@@ -49,19 +49,16 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         return Ok(());
     };
     let wanted = wanted(&settings)?;
+    let scale = settings.scale;
+    // Before the laboratory is there, which keeps to one core.
+    if scale == Scale::Full {
+        build_peers(settings.peers.as_deref().unwrap_or_default());
+    }
+    let shipped = shipped(&settings, &wanted);
     more_descriptors();
     let mut contenders = Contender::all(&settings);
     let mut lab = Lab::new(settings)?;
-    let scale = lab.settings.scale;
-    if scale == Scale::Full {
-        build_peers(lab.settings.peers.as_deref().unwrap_or_default());
-    }
-    // Short runs do not build for minutes; whoever asks for the row by name does.
-    let is_named = lab.settings.only.iter().any(|row| row == "size");
-    let is_wanted = wanted.iter().any(|experiment| experiment.rows == ["size"]);
-    if lab.settings.is_shipped && is_wanted && (scale == Scale::Full || is_named) {
-        lab.shipped = Some(cold::shipped());
-    }
+    lab.shipped = shipped;
     if let Some(given) = &lab.settings.given {
         let pid = prepare(&lab, given)?;
         for contender in &mut contenders {
@@ -91,6 +88,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         Scale::Smoke => report::complete(&results, lab.cores),
         _ => report::write(&results, &lab.settings, lab.cores),
     }
+}
+
+/// What is shipped beside the program, for the row about sizes. It takes minutes to build, which a
+/// short run does not spend unless the row is asked for by name.
+fn shipped(settings: &Settings, wanted: &[&Experiment]) -> Option<Result<cold::Shipped, String>> {
+    let is_named = settings.only.iter().any(|row| row == "size");
+    let is_wanted = wanted.iter().any(|experiment| experiment.rows == ["size"]);
+    let is_time = settings.scale == Scale::Full || is_named;
+    (settings.is_shipped && is_wanted && is_time).then(cold::shipped)
 }
 
 /// One command is to measure everything. What is not installed, or does not build, is left out, and
