@@ -55,6 +55,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         build_peers(settings.peers.as_deref().unwrap_or_default());
     }
     let shipped = shipped(&settings, &wanted);
+    let mut facts = machine::Facts::gather(&load);
     more_descriptors();
     let mut contenders = Contender::all(&settings);
     let mut lab = Lab::new(settings)?;
@@ -67,7 +68,6 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
             }
         }
     }
-    let mut facts = machine::Facts::gather(&load);
     let begun = Instant::now();
     let missing: Vec<_> = contenders.iter().map(|contender| probe(&lab, contender)).collect();
     for (contender, why) in contenders.iter().zip(&missing) {
