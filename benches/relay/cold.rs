@@ -4,7 +4,7 @@
 use std::fs::{metadata, read_dir, read_link};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -91,7 +91,9 @@ pub(crate) fn size(lab: &Lab, contender: &Contender) -> Result<Measured, String>
     };
     let program = metadata(&program).map_err(|error| format!("{}: {error}", program.display()))?;
     let mut measured = Measured::of([("program", program.len() as f64 / 1e6)], None);
-    if let (Kind::Podwire(_), Some(shipped)) = (&contender.kind, &lab.shipped) {
+    if let (Kind::Podwire(_), Some(shipped)) = (&contender.kind, &lab.shipped)
+        && contender.name != STATIC
+    {
         add(&mut measured, shipped);
     }
     let beside = peer_folder(&contender.name).join("node_modules");
@@ -99,6 +101,18 @@ pub(crate) fn size(lab: &Lab, contender: &Contender) -> Result<Measured, String>
         measured.figures.insert("beside".to_owned(), folder_size(&beside) as f64 / 1e6);
     }
     Ok(measured)
+}
+
+/// What the image holds, beside `cargo build --release` and its C library: the program of another
+/// column.
+pub(crate) const STATIC: &str = "podwire-static";
+
+/// Where the script leaves it.
+pub(crate) fn static_program() -> Option<PathBuf> {
+    let triple = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/shipped");
+    let program = shipped.join(triple).join("release/podwire");
+    program.exists().then_some(program)
 }
 
 /// The sizes of what is shipped beside `cargo build --release`, by the name of the figure: bytes, or

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::cold::STATIC;
 use crate::contenders::{Bed, Contender, Kind, Lab};
 use crate::goals::TUNED;
 use crate::measure::{Cpu, idle};
@@ -302,6 +303,8 @@ pub(crate) fn applies(experiment: &Experiment, contender: &Contender, is_of_all:
         Kind::Peer if is_of_all && LONG.contains(&row) => {
             row == "stall30" && contender.name == TUNED
         }
+        // One C library or the other makes no difference there.
+        Kind::Podwire(_) if is_of_all && contender.name == STATIC => !LONG.contains(&row),
         Kind::Peer | Kind::Podwire(_) => true,
     }
 }

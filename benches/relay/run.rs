@@ -44,7 +44,7 @@ pub(crate) struct Results {
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let load = machine::load();
-    let Some(settings) = Settings::parse(arguments)? else {
+    let Some(mut settings) = Settings::parse(arguments)? else {
         print!("{HELP}");
         return Ok(());
     };
@@ -55,6 +55,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         build_peers(settings.peers.as_deref().unwrap_or_default());
     }
     let shipped = shipped(&settings, &wanted);
+    if scale == Scale::Full
+        && let Some(Ok(_)) = shipped
+        && let Some(program) = cold::static_program()
+    {
+        settings.builds.push((cold::STATIC.to_owned(), program));
+    }
     let mut facts = machine::Facts::gather(&load);
     more_descriptors();
     let mut contenders = Contender::all(&settings);
