@@ -100,6 +100,7 @@ pub mod listener;
 pub mod logging;
 mod metrics;
 mod origin;
+mod read;
 mod recheck;
 mod registry;
 mod route;

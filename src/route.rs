@@ -177,10 +177,37 @@ pub(crate) enum Form {
     Template,
     /// Where a ticket for the short form is given out, if any are.
     Ticket,
+    /// Where a pod's containers are told.
+    Pod,
+    /// Where kubectl asks what there is, with the answer.
+    Discovery(&'static str),
 }
 
+/// `metav1.APIVersions`, `APIGroupList` and `APIResourceList` of an API server that has nothing but
+/// pods to get into, as it says so itself (`k8s.io/apimachinery/pkg/apis/meta/v1`).
+const VERSIONS: &str =
+    r#"{"kind":"APIVersions","versions":["v1"],"serverAddressByClientCIDRs":[]}"#;
+const GROUPS: &str = r#"{"kind":"APIGroupList","apiVersion":"v1","groups":[]}"#;
+const RESOURCES: &str = concat!(
+    r#"{"kind":"APIResourceList","groupVersion":"v1","resources":["#,
+    r#"{"name":"pods","singularName":"pod","namespaced":true,"kind":"Pod","verbs":["get"],"#,
+    r#""shortNames":["po"]},"#,
+    r#"{"name":"pods/attach","singularName":"","namespaced":true,"kind":"PodAttachOptions","#,
+    r#""verbs":["create","get"]},"#,
+    r#"{"name":"pods/exec","singularName":"","namespaced":true,"kind":"PodExecOptions","#,
+    r#""verbs":["create","get"]}]}"#
+);
+
 /// Every address but those of the page and of `--route`.
-const ADDRESSES: [(&str, Form); 6] = [
+const ADDRESSES: [(&str, Form); 14] = [
+    ("api", Form::Discovery(VERSIONS)),
+    ("apis", Form::Discovery(GROUPS)),
+    ("api/v1", Form::Discovery(RESOURCES)),
+    ("clusters/{cluster}/api", Form::Discovery(VERSIONS)),
+    ("clusters/{cluster}/apis", Form::Discovery(GROUPS)),
+    ("clusters/{cluster}/api/v1", Form::Discovery(RESOURCES)),
+    ("api/v1/namespaces/{namespace}/pods/{pod}", Form::Pod),
+    ("clusters/{cluster}/api/v1/namespaces/{namespace}/pods/{pod}", Form::Pod),
     ("exec", Form::Short),
     ("tickets", Form::Ticket),
     ("api/v1/namespaces/{namespace}/pods/{pod}/exec", Form::Long(Verb::Exec)),
@@ -220,6 +247,7 @@ pub(crate) fn find(path: &str, query: &str, templates: &[Template]) -> Option<Fo
         Form::Short | Form::Ticket => short_form(&query),
         Form::Long(verb) => long_form(verb, &values, &query),
         Form::Template => template_form(&values, &query),
+        Form::Pod | Form::Discovery(_) => pod_form(&values),
     });
     Some(Found { form, wanted })
 }
@@ -296,6 +324,14 @@ fn long_form(verb: Verb, values: &Values<'_>, query: &Query<'_>) -> Result<Wante
             )
         },
     })
+}
+
+/// A pod by itself. Whatever parameters there are, such as a time limit of kubectl's, say nothing
+/// about it.
+fn pod_form(values: &Values<'_>) -> Result<Wanted, Ending> {
+    let name = |name| value(values, name).map(Option::unwrap_or_default);
+    let target = Target::new(name("namespace")?, name("pod")?);
+    Ok(Wanted { cluster: value(values, "cluster")?, ..Wanted::new(target) })
 }
 
 /// An existing front end's address: its parameters are its own, so none of its query is read but

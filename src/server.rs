@@ -27,6 +27,7 @@ use crate::listener::{Listener, Listeners, Unattended};
 use crate::metrics::Metrics;
 use crate::origin;
 use crate::proto::ending::{Ending, Kind};
+use crate::read;
 use crate::registry::{Capacity, Registry};
 use crate::relay::refuse;
 use crate::route::{self, Form};
@@ -269,6 +270,11 @@ async fn respond(
     let query = uri.query().unwrap_or_default();
     let found = route::find(path, query, &config.routes).ok_or_else(no_such_address)?;
     let sources = &shared.sources;
+    if matches!(found.form, Form::Pod | Form::Discovery(_)) {
+        let (method, headers) = (request.method(), request.headers());
+        let asked = Asked { config, sources, method, headers, uri: &uri, remote };
+        return read::respond(shared, &asked, found).await;
+    }
     if found.form == Form::Ticket {
         let (method, headers) = (request.method(), request.headers());
         let asked = Asked { config, sources, method, headers, uri: &uri, remote };

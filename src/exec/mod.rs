@@ -5,6 +5,7 @@
 
 mod conversation;
 mod dial;
+mod pod;
 mod probe;
 mod proxy;
 mod reason;
@@ -19,19 +20,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{
-    ACCEPT, AUTHORIZATION, CONNECTION, HOST, HeaderMap, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    AUTHORIZATION, CONNECTION, HOST, HeaderMap, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE, USER_AGENT,
 };
 use hyper::http::request::Builder as RequestBuilder;
 use hyper::{Method, Request, StatusCode, Uri};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use serde::Deserialize;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 pub(crate) use self::conversation::Conversation;
 pub(crate) use self::dial::Dial;
+pub(crate) use self::pod::Pod;
 use self::reason::CLUSTER;
 use self::refused::Refused;
 use self::via::{bare, port_of};
@@ -48,9 +49,6 @@ use crate::trace::TRACEPARENT;
 pub(crate) use self::probe::{Fault, Handshake, Shows, Tried};
 pub(crate) use self::review::Access;
 pub use self::via::Via;
-
-/// The most that is read of a pod: etcd keeps nothing above 1.5 MiB.
-const POD_MAX: usize = 2 * 1024 * 1024;
 
 /// The first request, and one more for each of: a newer credential, an older subprotocol, a
 /// container's name.
@@ -361,21 +359,6 @@ impl Connector {
         };
         Conversation::begin(dial, request, self.inner.limits).await
     }
-
-    /// The container that kubectl would choose, if the pod may be read.
-    async fn find_container(&self, target: &Target, way: &Way<'_>) -> Option<String> {
-        let request = self
-            .request(Method::GET, &target.pod_path(), way, target)
-            .header(ACCEPT, "application/json");
-        let answer = self.send(request, Bytes::new(), way).await.ok()?;
-        if answer.response.status() != StatusCode::OK {
-            return None;
-        }
-        let pod: Pod = serde_json::from_slice(&answer.body(POD_MAX).await).ok()?;
-        let names: Vec<String> = pod.spec.containers.into_iter().map(|it| it.name).collect();
-        let annotated = pod.metadata.annotations.default_container;
-        annotated.filter(|name| names.contains(name)).or_else(|| names.into_iter().next())
-    }
 }
 
 /// How a request is sent: over which TLS, with which credential, in whose stead.
@@ -418,35 +401,4 @@ fn check_handshake(headers: &HeaderMap, key: &str, offer: &str) -> Result<Subpro
 pub(crate) fn is_loopback(host: &str) -> bool {
     let host = bare(host);
     host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
-}
-
-/// The part of a pod that tells its containers.
-#[derive(Deserialize)]
-struct Pod {
-    #[serde(default)]
-    metadata: PodMetadata,
-    spec: PodSpec,
-}
-
-#[derive(Default, Deserialize)]
-struct PodMetadata {
-    #[serde(default)]
-    annotations: PodAnnotations,
-}
-
-#[derive(Default, Deserialize)]
-struct PodAnnotations {
-    /// The annotation by which kubectl chooses, too.
-    #[serde(rename = "kubectl.kubernetes.io/default-container")]
-    default_container: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct PodSpec {
-    containers: Vec<PodContainer>,
-}
-
-#[derive(Deserialize)]
-struct PodContainer {
-    name: String,
 }
