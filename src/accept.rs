@@ -12,13 +12,12 @@ use hyper::header::{
 use hyper::upgrade::{OnUpgrade, Parts};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use serde::Serialize;
 use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 use crate::line::Line;
-use crate::proto::ending::{Ending, Kind};
-use crate::proto::message::Dialect;
+use crate::proto::ending::{Answer, Ending, Kind};
+use crate::proto::message::{Dialect, status};
 use crate::relay::Browser;
 use crate::route::Query;
 
@@ -41,12 +40,28 @@ pub struct Refusal {
     /// Why.
     pub ending: Ending,
     header: Option<(HeaderName, HeaderValue)>,
+    /// Whether an API server's own words are passed on.
+    passes_on: bool,
 }
 
 impl Refusal {
     /// A refusal with a status that no ending has, such as 405.
     pub(crate) fn new(status: StatusCode, message: &'static str) -> Self {
-        Self { status, ending: Ending::new(Kind::BadRequest, message), header: None }
+        let ending = Ending::new(Kind::BadRequest, message);
+        Self { status, ending, header: None, passes_on: false }
+    }
+
+    /// Why there is no session, in the way of a dialect: a caller that speaks Kubernetes' language
+    /// gets the answer of the API server as it is, if that is where it was refused.
+    pub fn of(ending: Ending, dialect: Dialect) -> Self {
+        let mut refusal = Self::from(ending);
+        if let Some(answer) = refusal.ending.answer.as_deref().filter(|_| dialect.kube().is_some())
+            && let Ok(status) = StatusCode::from_u16(answer.status)
+        {
+            refusal.status = status;
+            refusal.passes_on = true;
+        }
+        refusal
     }
 
     pub(crate) fn with(mut self, name: HeaderName, value: &'static str) -> Self {
@@ -56,31 +71,11 @@ impl Refusal {
 
     /// The HTTP response: JSON in the shape of `metav1.Status`, as Kubernetes' clients expect it.
     pub fn into_response(self) -> Response<Body> {
-        let reason = match self.status.as_u16() {
-            400 => "BadRequest",
-            401 => "Unauthorized",
-            403 => "Forbidden",
-            404 => "NotFound",
-            405 => "MethodNotAllowed",
-            500 => "InternalError",
-            503 => "ServiceUnavailable",
-            504 => "Timeout",
-            _ => "Unknown",
+        let answer = self.ending.answer.as_deref().filter(|_| self.passes_on);
+        let body = match answer {
+            Some(Answer { body, .. }) if !body.is_empty() => body.clone(),
+            _ => status(&self.ending, self.status.as_u16()),
         };
-        let status = MetaStatus {
-            kind: "Status",
-            api_version: "v1",
-            metadata: Empty {},
-            status: "Failure",
-            message: &self.ending.message,
-            reason,
-            details: Details {
-                causes: [Cause { reason: "kind", message: self.ending.kind.facts().name }],
-            },
-            code: self.status.as_u16(),
-        };
-        // Serializing strings and numbers into a vector has no way to fail.
-        let body = serde_json::to_vec(&status).unwrap_or_default();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -97,7 +92,7 @@ impl Refusal {
             // RFC 9110 section 15.5.2: say which credential would do.
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&self.status) {
             headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
         }
         if let Some((name, value)) = self.header {
@@ -111,35 +106,8 @@ impl From<Ending> for Refusal {
     fn from(ending: Ending) -> Self {
         let status = ending.kind.facts().http_status.and_then(|it| StatusCode::from_u16(it).ok());
         let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, ending, header: None }
+        Self { status, ending, header: None, passes_on: false }
     }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct MetaStatus<'a> {
-    kind: &'static str,
-    api_version: &'static str,
-    metadata: Empty,
-    status: &'static str,
-    message: &'a str,
-    reason: &'static str,
-    details: Details,
-    code: u16,
-}
-
-#[derive(Serialize)]
-struct Empty {}
-
-#[derive(Serialize)]
-struct Details {
-    causes: [Cause; 1],
-}
-
-#[derive(Serialize)]
-struct Cause {
-    reason: &'static str,
-    message: &'static str,
 }
 
 /// A browser's end that exists once the response was sent.
@@ -180,9 +148,9 @@ impl Upgrade {
 /// Checks that a request opens a WebSocket (RFC 6455 section 4.2.1), and gives the 101 for it and
 /// the browser's end that exists once it was sent.
 ///
-/// The dialect is `podwire.v1` if it is among the offered subprotocols. If none is offered it is
-/// the one that the parameter `proto` names, else [`Dialect::Seed`]. A subprotocol that carries a
-/// token counts as no offer. No extension is ever agreed to.
+/// The dialect is the first of the offered subprotocols that names one. If none is offered it is the
+/// one that the parameter `proto` names, else [`Dialect::Seed`]. A subprotocol that carries a token
+/// counts as no offer. No extension is ever agreed to.
 ///
 /// Whether the request is *allowed* is the caller's to decide, before or after.
 ///
@@ -214,8 +182,8 @@ pub fn accept<B>(request: &mut Request<B>) -> Result<(Response<Body>, Upgrade), 
 
 /// The dialect, and the subprotocol to answer if one was offered.
 fn dialect<B>(request: &Request<B>) -> Result<(Dialect, Option<&'static str>), Refusal> {
-    if offered(request.headers()).any(|name| name == Dialect::V1_NAME) {
-        return Ok((Dialect::V1, Some(Dialect::V1_NAME)));
+    if let Some(dialect) = offered(request.headers()).find_map(Dialect::from_subprotocol) {
+        return Ok((dialect, dialect.subprotocol()));
     }
     // A browser that offered something fails a handshake that chose nothing, after a session was
     // opened for it (WHATWG WebSockets, "establish a WebSocket connection").

@@ -109,6 +109,7 @@ mod shell;
 pub mod socket;
 pub mod sources;
 mod threads;
+mod ttyd;
 
 #[cfg(feature = "ui")]
 mod page;

@@ -130,7 +130,7 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         let kinds = || Kind::ALL.map(|kind| kind.facts().name);
         Self {
-            started: Family::new([Dialect::Seed, Dialect::V1].map(Dialect::name)),
+            started: Family::new(Dialect::ALL.map(Dialect::name)),
             ended: Family::new(kinds()),
             rejected: Family::new(kinds().into_iter().chain([METHOD, NOT_UPGRADE])),
             hangups: Family::new(HungUp::NAMES),

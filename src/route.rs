@@ -199,7 +199,7 @@ const RESOURCES: &str = concat!(
 );
 
 /// Every address but those of the page and of `--route`.
-const ADDRESSES: [(&str, Form); 14] = [
+const ADDRESSES: [(&str, Form); 15] = [
     ("api", Form::Discovery(VERSIONS)),
     ("apis", Form::Discovery(GROUPS)),
     ("api/v1", Form::Discovery(RESOURCES)),
@@ -209,6 +209,8 @@ const ADDRESSES: [(&str, Form); 14] = [
     ("api/v1/namespaces/{namespace}/pods/{pod}", Form::Pod),
     ("clusters/{cluster}/api/v1/namespaces/{namespace}/pods/{pod}", Form::Pod),
     ("exec", Form::Short),
+    // ttyd's page opens its own.
+    ("ws", Form::Short),
     ("tickets", Form::Ticket),
     ("api/v1/namespaces/{namespace}/pods/{pod}/exec", Form::Long(Verb::Exec)),
     ("api/v1/namespaces/{namespace}/pods/{pod}/attach", Form::Long(Verb::Attach)),

@@ -37,6 +37,7 @@ use crate::socket;
 use crate::sources::Sources;
 use crate::threads::{Threads, Until};
 use crate::trace::Trace;
+use crate::ttyd;
 
 /// The part of the drain that users may have to read why: the hang-up needs the rest.
 const NOTICE_PART: u32 = 4;
@@ -265,6 +266,9 @@ async fn respond(
     if let Some(response) = crate::page::respond(path, request)? {
         return Ok(response);
     }
+    if let Some(response) = ttyd::respond(path, request)? {
+        return Ok(response);
+    }
     // The address decides first, then what it needs; what it asks for is looked at last, so that
     // nobody learns anything about parameters without a credential.
     let query = uri.query().unwrap_or_default();
@@ -311,12 +315,13 @@ async fn respond(
     let remote = forwarded::remote(config, request.headers(), remote).into();
     let target = wanted.target;
     let wish = Box::new(Wish { connector, target, candidates, granted, remote });
+    let dialect = upgrade.dialect();
     let (answer, answered) = oneshot::channel();
     tokio::spawn(session(Arc::clone(shared), wish, Caller { upgrade, is_page, answer }));
     // What became of a session is counted and logged by its task.
     Ok(match answered.await {
         Ok(Ok(())) => response,
-        Ok(Err(ending)) => Refusal::from(ending).into_response(),
+        Ok(Err(ending)) => Refusal::of(ending, dialect).into_response(),
         Err(_) => Refusal::from(Ending::new(Kind::Internal, "the session failed")).into_response(),
     })
 }

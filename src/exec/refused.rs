@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::conversation::Conversation;
 use crate::credential::{Identity, Shown};
-use crate::proto::ending::{Ending, Kind};
+use crate::proto::ending::{Answer, Ending, Kind};
 
 /// An answer that is not 101.
 pub(super) struct Refused {
@@ -15,10 +15,14 @@ pub(super) struct Refused {
     /// Whether the server said it in JSON. Errors of the kubelet and of proxies are text.
     is_status: bool,
     is_empty: bool,
+    /// What it said, if that is a whole `metav1.Status`.
+    body: Vec<u8>,
 }
 
 #[derive(Deserialize)]
 struct StatusBody {
+    #[serde(default)]
+    kind: String,
     message: String,
 }
 
@@ -30,7 +34,11 @@ impl Refused {
         let refused = Self::of(status, &answer.body(max).await);
         match &shown.token {
             None => refused,
-            Some(token) => Self { message: token.taken_out_of(&refused.message), ..refused },
+            Some(token) => {
+                let body = String::from_utf8_lossy(&refused.body);
+                let body = token.taken_out_of(&body).into_bytes();
+                Self { message: token.taken_out_of(&refused.message), body, ..refused }
+            }
         }
     }
 
@@ -38,8 +46,11 @@ impl Refused {
     pub(super) fn of(status: StatusCode, body: &[u8]) -> Self {
         let json: Option<StatusBody> = serde_json::from_slice(body).ok();
         let is_status = json.is_some();
+        let is_whole = json.as_ref().is_some_and(|json| json.kind == "Status");
         let message = json.map_or_else(|| readable(body), |json| json.message);
-        Self { status, message, is_status, is_empty: body.is_empty() }
+        let is_empty = body.is_empty();
+        let body = if is_whole { body.to_vec() } else { Vec::new() };
+        Self { status, message, is_status, is_empty, body }
     }
 
     /// A 403 without a word means that none of the subprotocols offered is known
@@ -92,7 +103,11 @@ impl Refused {
             },
             _ => Kind::ClusterProtocol,
         };
-        Ending::new(kind, self.sentence())
+        let ending = Ending::new(kind, self.sentence());
+        // What makes no sense, a redirect among it, is nobody's to be shown.
+        let is_sensible = kind != Kind::ClusterProtocol;
+        let answer = || Box::new(Answer { status: self.status.as_u16(), body: self.body.clone() });
+        Ending { answer: is_sensible.then(answer), ..ending }
     }
 
     /// The same for a request that is no stream.

@@ -200,7 +200,8 @@ impl Connector {
                 format!("{verb} needs the verbs get and create on pods/{verb}")
             }
         };
-        Ending::new(Kind::Forbidden, format!("{} ({hint})", refused.message.trim_end()))
+        let message = format!("{} ({hint})", refused.message.trim_end());
+        Ending { answer: refused.answer, ..Ending::new(Kind::Forbidden, message) }
     }
 }
 

@@ -154,13 +154,25 @@ pub struct Ending {
     pub message: Cow<'static, str>,
     /// The close code, where the kind leaves a choice: frame errors have those of RFC 6455.
     pub close_code: Option<u16>,
+    /// What an API server answered in place of a 101, for who speaks its language.
+    pub(crate) answer: Option<Box<Answer>>,
+}
+
+/// An API server's refusal.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// A `metav1.Status`, or nothing if the server said something else.
+    pub(crate) body: Vec<u8>,
 }
 
 impl Ending {
     /// An ending of this kind, explained by this sentence.
     pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
         let message = escape(message.into());
-        Self { kind, exit_code: None, message, close_code: kind.facts().close_code }
+        let close_code = kind.facts().close_code;
+        Self { kind, exit_code: None, message, close_code, answer: None }
     }
 
     /// The process ended with this code.

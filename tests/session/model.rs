@@ -139,7 +139,7 @@ impl Model {
         }
         self.output += bytes.len() as u64;
         let next = match self.dialect {
-            Dialect::V1 => Told::Output(channel, bytes.to_vec()),
+            Dialect::Raw | Dialect::Ttyd => Told::Output(1, bytes.to_vec()),
             Dialect::Seed => {
                 let carry = &mut self.carry[usize::from(channel - 1)];
                 let mut text = String::new();
@@ -151,6 +151,7 @@ impl Model {
                 }
                 Told::Text(text)
             }
+            _ => Told::Output(channel, bytes.to_vec()),
         };
         tell(&mut self.told, next);
     }

@@ -14,7 +14,14 @@ pub(crate) enum Told {
     Output(u8, Vec<u8>),
     /// Terminal text of the dialect that has nothing else.
     Text(String),
+    /// A message in JSON, or a status that is.
     Json(Value),
+    /// A status that is not.
+    Status(String),
+    /// An empty message on a channel.
+    Stream(u8),
+    /// A message of ttyd's that is no output: what it is, and what stands in it.
+    Ttyd(u8, String),
     Ping,
     Pong(Vec<u8>),
     Close(u16, String),
@@ -78,6 +85,18 @@ fn cut_frame(buffer: &mut Vec<u8>) -> Option<(u8, Vec<u8>, bool)> {
     Some((first & 0x0f, payload, masked))
 }
 
+fn on_channel(channel: u8, bytes: Vec<u8>) -> Told {
+    match channel {
+        1 | 2 if bytes.is_empty() => Told::Stream(channel),
+        1 | 2 => Told::Output(channel, bytes),
+        3 => match serde_json::from_slice(&bytes) {
+            Ok(json @ Value::Object(_)) => Told::Json(json),
+            _ => Told::Status(String::from_utf8(bytes).unwrap()),
+        },
+        _ => panic!("channel {channel} for a browser"),
+    }
+}
+
 fn close(payload: &[u8]) -> Option<(u16, String)> {
     let (code, reason) = payload.split_first_chunk()?;
     Some((u16::from_be_bytes(*code), String::from_utf8(reason.to_vec()).unwrap()))
@@ -111,9 +130,24 @@ impl BrowserReader {
                     }
                     json => Told::Json(json),
                 },
-                (2, Dialect::V1) => {
+                (2, Dialect::V1 | Dialect::Raw) => {
                     assert!(!payload.is_empty(), "an empty frame means nothing");
                     Told::Output(1, payload)
+                }
+                (2, Dialect::Ttyd) => match payload.split_first().unwrap() {
+                    (b'0', output) => {
+                        assert!(!output.is_empty(), "an empty frame means nothing");
+                        Told::Output(1, output.to_vec())
+                    }
+                    (tag, text) => Told::Ttyd(*tag, String::from_utf8(text.to_vec()).unwrap()),
+                },
+                (2, Dialect::KubeV5 | Dialect::KubeV4 | Dialect::KubeV1) => {
+                    let (channel, bytes) = payload.split_first().unwrap();
+                    on_channel(*channel, bytes.to_vec())
+                }
+                (1, Dialect::Base64V4 | Dialect::Base64V1) => {
+                    let (digit, text) = payload.split_first().unwrap();
+                    on_channel(digit - b'0', STANDARD.decode(text).unwrap())
                 }
                 (8, _) => {
                     assert!(payload.len() <= 125);

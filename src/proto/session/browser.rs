@@ -1,9 +1,8 @@
-//! The browser's leg: what goes to the browser, and where in its life the leg stands.
+//! The browser's leg: output on its way to the browser, and where in its life the leg stands.
 
 use super::super::channel;
-use super::super::ending::{Ending, Kind};
 use super::super::frame::{self, MERGE_MAX, Masking, Opcode, Parser};
-use super::super::message::{Carry, Dialect, ToBrowser, line};
+use super::super::message::{Carry, Dialect, OUTPUT, ToBrowser, encode_in_place};
 use super::super::outbox::Outbox;
 use super::pulse::Pulse;
 use super::{Limits, Time};
@@ -27,24 +26,28 @@ pub(super) enum State {
     Gone,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact by itself, and two are rare")]
 pub(super) struct Leg {
     pub(super) state: State,
     pub(super) parser: Parser,
     pub(super) outbox: Outbox,
-    dialect: Dialect,
+    pub(super) dialect: Dialect,
     /// The frame that takes output, while one turn lasts.
     open: Option<Open>,
-    stdout: Carry,
-    stderr: Carry,
-    /// A text message that is not complete; freed when it is.
+    pub(super) stdout: Carry,
+    pub(super) stderr: Carry,
+    /// A message that is not complete and is no plain input; freed when it is.
     pub(super) unfinished: Option<Box<Unfinished>>,
+    /// Whether what comes belongs to a message that began as input.
+    pub(super) in_input: bool,
+    /// Whether the cluster's own status was told, in a dialect that has a place for it.
+    pub(super) status_told: bool,
     pub(super) misunderstood: u8,
     /// Bytes of output told to the browser.
     pub(super) told: u64,
-    /// The part of them that the page has consumed, once it began to say so.
-    pub(super) acked: Option<u64>,
-    /// Whether more is unacknowledged than may be, once the page acknowledges at all; kept by
-    /// [`Leg::settle`].
+    pub(super) consumed: Consumed,
+    /// Whether more is unacknowledged than may be, once the page acknowledges at all, or it wants
+    /// nothing now; kept by [`Leg::settle`].
     pub(super) is_behind: bool,
     /// Whether bytes that were taken may be held back by TLS. Until they are not, they wait for
     /// the browser like those in the outbox.
@@ -60,7 +63,18 @@ pub(super) struct Leg {
     pub(super) typed_at: Time,
 }
 
-/// The beginning of a text message, and when it came.
+/// What the page says about the output that it was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Consumed {
+    /// Nothing.
+    Untold,
+    /// It has consumed so many bytes of it.
+    Acked(u64),
+    /// It wants no more for now.
+    Paused,
+}
+
+/// The beginning of a message, and when it came.
 pub(super) struct Unfinished {
     pub(super) bytes: Vec<u8>,
     pub(super) since: Time,
@@ -73,11 +87,15 @@ struct Open {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
+pub(super) enum What {
     Bytes,
     Text,
     /// Raw stderr, which becomes base64 when the frame is finished.
     Stderr,
+    /// Bytes behind one that says which they are.
+    Tagged(u8),
+    /// The same as text, the rest of which becomes base64 when the frame is finished.
+    Base64(u8),
 }
 
 impl Leg {
@@ -91,9 +109,11 @@ impl Leg {
             stdout: Carry::default(),
             stderr: Carry::default(),
             unfinished: None,
+            in_input: false,
+            status_told: false,
             misunderstood: 0,
             told: 0,
-            acked: None,
+            consumed: Consumed::Untold,
             is_behind: false,
             unflushed: false,
             progress_at: Time::ZERO,
@@ -107,8 +127,12 @@ impl Leg {
     /// Adds output to the open frame, so that what arrives together leaves as one.
     pub(super) fn output(&mut self, channel: u8, mut bytes: &[u8]) {
         self.told += bytes.len() as u64;
-        if let Some(Open { start, what: What::Bytes }) = self.open
-            && channel == channel::STDOUT
+        if let Some(Open { start, what }) = self.open
+            && match what {
+                What::Bytes => channel == channel::STDOUT,
+                What::Tagged(tag) => tag == channel,
+                _ => false,
+            }
         {
             // The next of many small ones.
             let out = self.outbox.tail();
@@ -121,7 +145,13 @@ impl Leg {
         let (what, growth, spare) = match (self.dialect, channel) {
             (Dialect::Seed, _) => (What::Text, Carry::GROWTH, 16),
             (Dialect::V1, channel::STDERR) => (What::Stderr, 2, 0),
-            (Dialect::V1, _) => (What::Bytes, 1, 0),
+            (Dialect::V1 | Dialect::Raw, _) => (What::Bytes, 1, 0),
+            (Dialect::Ttyd, _) => (What::Tagged(OUTPUT), 1, 0),
+            (Dialect::Base64V4 | Dialect::Base64V1, _) => {
+                // Three bytes become four, the last of them perhaps with some to spare.
+                (What::Base64(b'0' + channel), 1, MERGE_MAX / 4 + 4)
+            }
+            (_, _) => (What::Tagged(channel), 1, 0),
         };
         while !bytes.is_empty() {
             let start = self.open(what);
@@ -143,14 +173,18 @@ impl Leg {
     }
 
     /// Where the payload of the frame that takes such output starts.
-    fn open(&mut self, what: What) -> usize {
+    pub(super) fn open(&mut self, what: What) -> usize {
         if self.open.is_some_and(|open| open.what != what) {
             self.finish();
         }
         let out = self.outbox.tail();
-        let open = *self
-            .open
-            .get_or_insert_with(|| Open { start: frame::begin(out, Masking::Plain), what });
+        let open = *self.open.get_or_insert_with(|| {
+            let start = frame::begin(out, Masking::Plain);
+            if let What::Tagged(tag) | What::Base64(tag) = what {
+                out.push(tag);
+            }
+            Open { start, what }
+        });
         open.start
     }
 
@@ -162,12 +196,16 @@ impl Leg {
         match what {
             // All of it was carried over: an empty text would be a message without a meaning.
             _ if out.len() == payload => out.truncate(start),
-            What::Bytes => frame::finish(out, start, Opcode::Binary, None),
+            What::Bytes | What::Tagged(_) => frame::finish(out, start, Opcode::Binary, None),
             What::Text => frame::finish(out, start, Opcode::Text, None),
             What::Stderr => {
                 let message = ToBrowser::stderr(&out[payload..]).to_json();
                 out.truncate(start);
                 frame::append(out, Opcode::Text, &message, None);
+            }
+            What::Base64(_) => {
+                encode_in_place(out, payload + 1);
+                frame::finish(out, start, Opcode::Text, None);
             }
         }
     }
@@ -177,19 +215,6 @@ impl Leg {
         if self.dialect == Dialect::V1 && self.state == State::Open {
             self.answer(Opcode::Text, &message.to_json());
         }
-    }
-
-    /// Tells the user something that is no ending, in the way of the dialect.
-    pub(super) fn notice(&mut self, kind: &'static str, message: &str) {
-        if self.state != State::Open {
-            return;
-        }
-        self.finish();
-        let text = match self.dialect {
-            Dialect::Seed => line(message).into_bytes(),
-            Dialect::V1 => ToBrowser::Notice { kind, message }.to_json(),
-        };
-        frame::append(self.outbox.tail(), Opcode::Text, &text, None);
     }
 
     /// Asks whether the browser is there, unless something is on its way to it anyway. It is asked
@@ -212,43 +237,6 @@ impl Leg {
         let before = self.outbox.len();
         frame::append(self.outbox.tail(), opcode, payload, None);
         self.outbox.answered(before);
-    }
-
-    /// Queues the last words, in the way of the dialect, and the close behind everything else.
-    pub(super) fn last_words(&mut self, ending: &Ending) {
-        if self.state != State::Open {
-            return;
-        }
-        let Some(code) = ending.close_code else {
-            self.farewell(ending.kind);
-            return;
-        };
-        if self.dialect == Dialect::Seed {
-            self.open(What::Text);
-            let out = self.outbox.tail();
-            self.stdout.finish(out);
-            self.stderr.finish(out);
-            self.finish();
-            frame::append(self.outbox.tail(), Opcode::Text, line(&ending.message).as_bytes(), None);
-        }
-        self.tell(&ToBrowser::exit(ending));
-        self.finish();
-        frame::append_close(self.outbox.tail(), code, &ending.message, None);
-        self.state = State::Closing;
-        self.unfinished = None;
-    }
-
-    /// The browser ended it: answers its close, or forgets it.
-    fn farewell(&mut self, kind: Kind) {
-        self.unfinished = None;
-        if kind == Kind::BrowserClosed {
-            self.finish();
-            // RFC 6455 section 5.5.1 asks for an answer; which code it has matters to nobody.
-            frame::append_close(self.outbox.tail(), 1000, "", None);
-            self.state = State::Closing;
-        } else {
-            self.gone();
-        }
     }
 
     pub(super) fn gone(&mut self) {
@@ -277,9 +265,9 @@ impl Leg {
     /// The page says how much it has consumed. It cannot be more than it was told, nor less than
     /// it said before.
     pub(super) fn ack(&mut self, bytes: u64, now: Time) {
-        let before = self.acked.unwrap_or(0);
+        let before = if let Consumed::Acked(before) = self.consumed { before } else { 0 };
         let acked = bytes.clamp(before, self.told);
-        self.acked = Some(acked);
+        self.consumed = Consumed::Acked(acked);
         if acked > before {
             self.progress_at = now;
         }
@@ -311,7 +299,11 @@ impl Leg {
 
     /// Takes note of whether the page is too far behind, and of whether its silence counts.
     pub(super) fn settle(&mut self, is_read: bool, ack_window: u64, now: Time) {
-        self.is_behind = self.acked.is_some_and(|acked| self.told - acked > ack_window);
+        self.is_behind = match self.consumed {
+            Consumed::Untold => false,
+            Consumed::Acked(acked) => self.told - acked > ack_window,
+            Consumed::Paused => true,
+        };
         self.pulse.settle(is_read && self.is_clear(), now);
     }
 }

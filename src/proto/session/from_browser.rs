@@ -2,8 +2,8 @@
 
 use super::super::ending::{Ending, Kind};
 use super::super::frame::{Event, Kind as MessageKind};
-use super::super::message::{FromBrowser, ToBrowser};
-use super::browser::Unfinished;
+use super::super::message::{Dialect, FromBrowser, ToBrowser};
+use super::browser::{Consumed, Unfinished};
 use super::{NO_EOF, Session, Time, browser, cluster};
 
 /// Messages that are not understood end the session at this number: a page that keeps sending
@@ -24,31 +24,54 @@ impl Session {
             Event::Ping(payload) => self.browser.pong(payload.as_slice()),
             _ if self.browser.state != browser::State::Open => {}
             Event::Pong(_) => {}
-            Event::Data { kind: MessageKind::Binary, payload, end } => {
+            Event::Data { kind, payload, end } => {
                 self.traffic.browser_messages += u64::from(end);
-                self.input(payload, now);
-            }
-            Event::Data { kind: MessageKind::Text, payload, end } => {
-                self.traffic.browser_messages += u64::from(end);
-                if end && self.browser.unfinished.is_none() {
-                    self.on_text(payload, now);
-                    return;
-                }
-                let begun = || Box::new(Unfinished { bytes: Vec::new(), since: now });
-                self.browser.unfinished.get_or_insert_with(begun).bytes.extend_from_slice(payload);
-                if end && let Some(message) = self.browser.unfinished.take() {
-                    self.on_text(&message.bytes, now);
+                match (self.browser.dialect, kind) {
+                    (Dialect::Seed | Dialect::V1, MessageKind::Binary) | (Dialect::Raw, _) => {
+                        self.input(payload, now);
+                    }
+                    (Dialect::Seed | Dialect::V1 | Dialect::Base64V4 | Dialect::Base64V1, _) => {
+                        self.collect(payload, end, now);
+                    }
+                    (dialect, _) => self.on_tagged(dialect.input_tag(), payload, end, now),
                 }
             }
         }
     }
 
-    fn on_text(&mut self, text: &[u8], now: Time) {
-        match FromBrowser::parse(text) {
+    /// A run of a message that says with its first byte what it is. Input is passed on as it comes,
+    /// however long the message; what else there is means something only as a whole.
+    fn on_tagged(&mut self, input: u8, payload: &[u8], end: bool, now: Time) {
+        let is_first = !self.browser.in_input && self.browser.unfinished.is_none();
+        match payload {
+            bytes if self.browser.in_input => self.input(bytes, now),
+            [tag, bytes @ ..] if is_first && *tag == input => self.input(bytes, now),
+            _ => return self.collect(payload, end, now),
+        }
+        self.browser.in_input = !end;
+    }
+
+    /// A run of a message that means something as a whole.
+    fn collect(&mut self, payload: &[u8], end: bool, now: Time) {
+        if end && self.browser.unfinished.is_none() {
+            self.on_message(payload, now);
+            return;
+        }
+        let begun = || Box::new(Unfinished { bytes: Vec::new(), since: now });
+        self.browser.unfinished.get_or_insert_with(begun).bytes.extend_from_slice(payload);
+        if end && let Some(message) = self.browser.unfinished.take() {
+            self.on_message(&message.bytes, now);
+        }
+    }
+
+    fn on_message(&mut self, message: &[u8], now: Time) {
+        match self.browser.dialect.read(message) {
             Ok(FromBrowser::Input(bytes)) => self.input(&bytes, now),
             Ok(FromBrowser::Resize(Some(size))) => self.cluster.resize(size),
             Ok(FromBrowser::Eof) => self.on_eof(),
             Ok(FromBrowser::Ack(bytes)) => self.browser.ack(bytes, now),
+            Ok(FromBrowser::Pause) => self.browser.consumed = Consumed::Paused,
+            Ok(FromBrowser::Resume) => self.browser.consumed = Consumed::Untold,
             Ok(FromBrowser::Ping(id)) => self.browser.tell(&ToBrowser::Pong { id }),
             Ok(FromBrowser::Unknown) => self.traffic.ignored += 1,
             Ok(FromBrowser::Empty | FromBrowser::Resize(None)) => {}

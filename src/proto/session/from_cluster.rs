@@ -3,6 +3,7 @@
 use super::super::channel::{self, STATUS_MAX, Status, Subprotocol};
 use super::super::ending::{Ending, Kind};
 use super::super::frame::{Event, Kind as MessageKind};
+use super::held::Said;
 use super::outcome::{End, ending_of, ending_of_v1, lost, process_of};
 use super::{Process, Session, Time, cluster};
 
@@ -36,10 +37,15 @@ impl Session {
     fn on_channel(&mut self, channel: Option<u8>, bytes: &[u8], end: bool, now: Time) {
         match channel {
             Some(channel @ (channel::STDOUT | channel::STDERR)) => {
-                if self.ending.is_none() && !bytes.is_empty() {
+                if self.ending.is_some() {
+                    return;
+                }
+                if !bytes.is_empty() {
                     // Somebody is there and reads.
                     self.held = None;
                     self.browser.output(channel, bytes);
+                } else if end {
+                    self.browser.stream_is_there(channel);
                 }
             }
             Some(channel::STATUS) => self.on_status(bytes, end, now),
@@ -70,6 +76,9 @@ impl Session {
             } else if self.is_no_start(&status) {
                 self.try_another(ending_of(status));
             } else {
+                if status != Status::Malformed {
+                    self.browser.status(self.cluster.exec.subprotocol, &self.cluster.status_text);
+                }
                 self.cluster.status_seen(status, until);
             }
         }
@@ -91,6 +100,8 @@ impl Session {
 
     fn try_another(&mut self, why: Ending) {
         if let Some(held) = &mut self.held {
+            let status = std::mem::take(&mut self.cluster.status_text);
+            held.said = Some(Said { why: why.clone(), status });
             held.why = Some(why);
         }
         self.cluster.unstarted();
@@ -118,6 +129,10 @@ impl Session {
         if is_told && self.ending.is_none() && self.may_be_unstarted() {
             self.try_another(ending);
             return;
+        }
+        if self.cluster.exec.subprotocol == Subprotocol::V1 && !self.cluster.status_text.is_empty()
+        {
+            self.browser.status(Subprotocol::V1, &self.cluster.status_text);
         }
         self.left |= self.ending.is_none()
             && matches!(ending.kind, Kind::ClusterLost | Kind::ClusterProtocol);

@@ -17,8 +17,17 @@ pub(super) struct Held {
     pub(super) eof: bool,
     /// Why the exec was never started, until somebody asks.
     pub(super) why: Option<Ending>,
+    /// The same, and in which words the cluster said it.
+    pub(super) said: Option<Said>,
     /// When the copy is given up.
     until: Time,
+}
+
+/// Why an exec was never started.
+pub(super) struct Said {
+    pub(super) why: Ending,
+    /// What stood on the status channel.
+    pub(super) status: Vec<u8>,
 }
 
 impl Held {
@@ -29,6 +38,7 @@ impl Held {
     /// The next exec begins.
     pub(super) fn again(&mut self, now: Time) {
         self.until = now.saturating_add(HOLD);
+        self.said = None;
     }
 
     /// When the copy is given up; never while there is nothing in it.

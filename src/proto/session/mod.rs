@@ -17,6 +17,7 @@ mod options;
 mod outcome;
 mod pulse;
 mod timers;
+mod words;
 
 use std::fmt;
 use std::sync::Arc;
@@ -79,7 +80,7 @@ impl Session {
         let cluster = cluster::Leg::new(exec, options.mask_seed, &options.limits, Time::ZERO);
         let mut session = Self::of(options.dialect, cluster, options.limits);
         session.held = options.again.then(|| Box::new(Held::new(Time::ZERO)));
-        session.browser.tell(&ToBrowser::Ready(&options.place));
+        session.browser.greet(&options.place);
         if let Some(size) = options.size {
             // What was drawn before somebody attached is drawn again for a size that is new, so it
             // is told a wrong one first, as kubectl does it (`k8s.io/kubectl/pkg/cmd/attach`).
@@ -182,7 +183,7 @@ impl Session {
         let notice = self.limits.drain_notice;
         let is_drain = ending.kind == Kind::Drain;
         if is_drain && self.ending.is_none() && self.stopping.is_none() && !notice.is_zero() {
-            self.browser.notice("drain", &ending.message);
+            self.browser.notice("drain", &ending.message, self.cluster.exec.tty);
             self.stopping = Some(Box::new((now.saturating_add(notice), ending)));
         } else {
             self.end_soon(ending, now);
@@ -225,6 +226,10 @@ impl Session {
 
     /// There is no other exec to try, and this is why.
     pub fn on_no_other(&mut self, ending: Ending, now: Time) {
+        let said = self.held.take().and_then(|held| held.said);
+        if let Some(said) = said.filter(|said| said.why == ending) {
+            self.browser.status(self.cluster.exec.subprotocol, &said.status);
+        }
         self.cluster.gone();
         self.end(ending, now);
         self.settle(now);
@@ -377,8 +382,8 @@ impl Session {
         let is_running =
             matches!(self.cluster.state, cluster::State::Open | cluster::State::Unstarted { .. });
         self.left |= status.is_none() && is_running;
-        let ending = status.map_or(ending, |status| self.ending_of(*status));
-        self.browser.last_words(&ending);
+        let mut ending = status.map_or(ending, |status| self.ending_of(*status));
+        self.browser.last_words(&mut ending);
         if matches!(self.cluster.state, cluster::State::StatusSeen { .. }) {
             self.cluster.gone();
         }

@@ -100,7 +100,7 @@ impl Session {
                 self.idle_warned = true;
                 let left = in_words(idle.end.saturating_sub(now));
                 let message = format!("the session ends in {left} unless you type something");
-                self.browser.notice("idle_warning", &message);
+                self.browser.notice("idle_warning", &message, self.cluster.exec.tty);
             }
         }
         if let Some(lifetime) = self.lifetime() {
@@ -113,7 +113,7 @@ impl Session {
                 let left = in_words(lifetime.end.saturating_sub(now));
                 let message =
                     format!("the session has reached its longest time and ends in {left}");
-                self.browser.notice("max_session_warning", &message);
+                self.browser.notice("max_session_warning", &message, self.cluster.exec.tty);
             }
         }
     }
