@@ -84,6 +84,10 @@ impl Run {
             ready.as_object_mut().unwrap().extend(place.as_object().unwrap().clone());
             model.told.push(Told::Json(ready));
         }
+        if options.dialect == Dialect::Ttyd {
+            model.told.push(Told::Ttyd(b'1', " ()".to_owned()));
+            model.told.push(Told::Ttyd(b'2', "{}".to_owned()));
+        }
         if options.place.tty && options.size.is_some() {
             model.sizes.push((80, 24));
         }
@@ -97,7 +101,8 @@ impl Run {
             cluster_tape: Tape::default(),
             browser_gone: false,
             deaf: false,
-            waiting_since: (options.dialect == Dialect::V1).then_some(Time::ZERO),
+            waiting_since: matches!(options.dialect, Dialect::V1 | Dialect::Ttyd)
+                .then_some(Time::ZERO),
             options,
             longest_read: (0, 0),
         }
@@ -134,7 +139,8 @@ impl Run {
         }
         while self.browser_tape.is_empty() || self.random.percent(30) {
             let wild = self.random.percent(self.wild);
-            self.browser_tape.browser(&mut self.random, self.options.limits.message_max, wild);
+            let (dialect, max) = (self.options.dialect, self.options.limits.message_max);
+            self.browser_tape.browser(&mut self.random, dialect, max, wild);
         }
         self.feed_browser();
     }

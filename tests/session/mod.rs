@@ -6,6 +6,7 @@
 
 pub(crate) mod model;
 pub(crate) mod readers;
+pub(crate) mod speak;
 pub(crate) mod table;
 pub(crate) mod tape;
 

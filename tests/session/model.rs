@@ -8,7 +8,7 @@ use podwire::proto::ending::Kind;
 use podwire::proto::message::Dialect;
 use podwire::proto::session::{Options, Process, Time};
 
-use super::readers::{Sent, Told, send, tell};
+use super::readers::{Sent, Told, send, status, tell};
 
 /// Between the interrupt and the end of input of a hang-up.
 pub(crate) const HANGUP_SPACING: Duration = Duration::from_millis(200);
@@ -51,6 +51,9 @@ pub(crate) enum Effect {
     Size(u64, u64),
     Eof,
     Ack(u64),
+    Pause(bool),
+    /// An empty message of the cluster's on a channel.
+    Stream(u8),
     JsonPing(u64),
     Malformed,
     BrowserPing(Vec<u8>),
@@ -72,7 +75,9 @@ pub(crate) struct Model {
     takes_input: bool,
     carry: [Vec<u8>; 2],
     misunderstood: u8,
-    status_text: bool,
+    status_text: Vec<u8>,
+    status_told: bool,
+    paused: bool,
     /// Whether the beginning of a text message was fed.
     pub(crate) message_open: bool,
     pub(crate) status: Option<Expect>,
@@ -100,7 +105,9 @@ impl Model {
             takes_input: options.stdin,
             carry: [Vec::new(), Vec::new()],
             misunderstood: 0,
-            status_text: false,
+            status_text: Vec::new(),
+            status_told: false,
+            paused: false,
             message_open: false,
             status: None,
             cluster: Cluster::Open,
@@ -124,7 +131,8 @@ impl Model {
 
     /// Whether the page is further behind than it may be.
     pub(crate) fn is_behind(&self) -> bool {
-        self.ended.is_none() && self.acked.is_some_and(|it| self.output - it > self.ack_window)
+        let unread = self.acked.is_some_and(|it| self.output - it > self.ack_window);
+        self.ended.is_none() && (unread || self.paused)
     }
 
     pub(crate) fn input(&mut self, bytes: &[u8]) {
@@ -157,7 +165,40 @@ impl Model {
     }
 
     pub(crate) fn status_bytes(&mut self, bytes: &[u8]) {
-        self.status_text |= !bytes.is_empty();
+        if self.status.is_none() && self.is_cluster_heard() {
+            self.status_text.extend_from_slice(bytes);
+        }
+    }
+
+    fn is_cluster_heard(&self) -> bool {
+        matches!(self.cluster, Cluster::Open | Cluster::HangingUp { .. })
+    }
+
+    /// Passes on what the cluster said on the status channel.
+    fn tell_status(&mut self) {
+        let Some(to) = self.dialect.kube().filter(|_| self.ended.is_none()) else { return };
+        self.status_told = true;
+        let text = self.status_text.clone();
+        let v1 = Subprotocol::V1;
+        let told = match (self.subprotocol == v1, to == v1) {
+            (true, false) => {
+                let mut message = String::from_utf8(text).unwrap();
+                if message.len() > 1024 {
+                    message.truncate(1024);
+                    message.push('…');
+                }
+                Told::Json(failure(Kind::Failed, 500, "InternalError", &message))
+            }
+            (false, true) => {
+                let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
+                if json["status"] == "Success" {
+                    return;
+                }
+                Told::Status(json["message"].as_str().unwrap().to_owned())
+            }
+            _ => status(text),
+        };
+        self.told.push(told);
     }
 
     pub(crate) fn apply(&mut self, effect: &Effect, now: Time) {
@@ -189,6 +230,12 @@ impl Model {
                 let acked = (*bytes).max(before).min(self.output);
                 self.acked_at = if acked > before { Some(now) } else { self.acked_at };
                 self.acked = Some(acked);
+            }
+            Effect::Pause(paused) => self.paused = *paused,
+            Effect::Stream(channel) => {
+                if self.dialect.kube().is_some() {
+                    self.told.push(Told::Stream(*channel));
+                }
             }
             Effect::JsonPing(id) => self.json(serde_json::json!({"type": "pong", "id": id})),
             Effect::Malformed => {
@@ -229,6 +276,9 @@ impl Model {
                 if hanging_up {
                     self.close_cluster();
                 } else {
+                    if expect.kind != Kind::ClusterProtocol {
+                        self.tell_status();
+                    }
                     self.status = Some(*expect);
                     self.cluster = Cluster::StatusSeen;
                 }
@@ -241,8 +291,9 @@ impl Model {
     pub(crate) fn conclude(&mut self, code: Option<u16>, now: Time) {
         let expect = match (self.status, self.subprotocol) {
             (Some(status), _) => status,
-            (None, Subprotocol::V1) if self.status_text => {
+            (None, Subprotocol::V1) if !self.status_text.is_empty() => {
                 self.process = Process::Ended(None);
+                self.tell_status();
                 Expect::of(Kind::Failed)
             }
             (None, Subprotocol::V1) if code == Some(1000) => {
@@ -250,7 +301,7 @@ impl Model {
                 Expect::of(Kind::Exit)
             }
             (None, Subprotocol::V1) => Expect::of(Kind::ClusterLost),
-            (None, _) if self.status_text => Expect::of(Kind::ClusterProtocol),
+            (None, _) if !self.status_text.is_empty() => Expect::of(Kind::ClusterProtocol),
             (None, _) => Expect::of(Kind::ClusterLost),
         };
         self.cluster = Cluster::Gone;
@@ -261,7 +312,14 @@ impl Model {
         if self.ended.is_some() {
             return;
         }
-        self.ended = Some(self.status.unwrap_or(expect));
+        let mut expect = self.status.unwrap_or(expect);
+        match (self.dialect.kube(), expect.close_code) {
+            (Some(_), Some(_)) if self.status_told => expect.close_code = Some(1000),
+            // Nobody shall take it for success who was promised a status.
+            (Some(Subprotocol::V5 | Subprotocol::V4), Some(1000)) => expect.close_code = Some(4502),
+            _ => {}
+        }
+        self.ended = Some(expect);
         match self.cluster {
             Cluster::StatusSeen => self.cluster = Cluster::Gone,
             Cluster::Open => {
@@ -322,18 +380,60 @@ impl Model {
             tell(&mut self.told, Told::Close(1000, String::new()));
             return;
         };
-        if self.dialect == Dialect::Seed {
-            let unfinished = self.carry.iter().filter(|carry| !carry.is_empty()).count();
-            let line = format!("{}\r\n[podwire: {message}]\r\n", "\u{fffd}".repeat(unfinished));
-            tell(&mut self.told, Told::Text(line));
-        }
         let facts = expect.kind.facts();
-        self.json(serde_json::json!({
-            "type": "exit", "kind": facts.name, "exitCode": expect.exit_code, "message": message,
-            "retry": facts.retry,
-        }));
+        let line = format!("\r\n[podwire: {message}]\r\n");
+        match self.dialect {
+            Dialect::Seed => {
+                let unfinished = self.carry.iter().filter(|carry| !carry.is_empty()).count();
+                let line = format!("{}{line}", "\u{fffd}".repeat(unfinished));
+                tell(&mut self.told, Told::Text(line));
+            }
+            Dialect::V1 => self.json(serde_json::json!({
+                "type": "exit", "kind": facts.name, "exitCode": expect.exit_code,
+                "message": message, "retry": facts.retry,
+            })),
+            Dialect::Raw => {}
+            Dialect::Ttyd => {
+                tell(&mut self.told, Told::Output(1, line.into_bytes()));
+                let begins_anew = self.output > 0
+                    && matches!(expect.kind, Kind::ClusterLost | Kind::Drain | Kind::Internal);
+                if code != 1000 && !begins_anew {
+                    let text = r#"{"disableReconnect":true}"#.to_owned();
+                    self.told.push(Told::Ttyd(b'2', text));
+                }
+            }
+            _ if self.status_told => {}
+            Dialect::KubeV1 | Dialect::Base64V1 if expect.kind == Kind::Exit => {}
+            Dialect::KubeV1 | Dialect::Base64V1 => {
+                self.told.push(Told::Status(message.to_owned()));
+            }
+            _ => {
+                let code = facts.http_status.unwrap_or(match expect.kind {
+                    Kind::Idle | Kind::MaxSession | Kind::SlowBrowser => 408,
+                    _ => 500,
+                });
+                let reason = match code {
+                    400 => "BadRequest",
+                    403 => "Forbidden",
+                    404 => "NotFound",
+                    408 => "Timeout",
+                    500 => "InternalError",
+                    503 => "ServiceUnavailable",
+                    _ => "Unknown",
+                };
+                self.told.push(Told::Json(failure(expect.kind, code, reason, message)));
+            }
+        }
         self.told.push(Told::Close(code, close_reason.to_owned()));
     }
+}
+
+fn failure(kind: Kind, code: u16, reason: &str, message: &str) -> serde_json::Value {
+    serde_json::json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": message, "reason": reason, "code": code,
+        "details": {"causes": [{"reason": "kind", "message": kind.facts().name}]},
+    })
 }
 
 const EOF_REFUSED: &str = "eof needs a session without a terminal and a cluster that speaks v5";

@@ -85,14 +85,19 @@ fn cut_frame(buffer: &mut Vec<u8>) -> Option<(u8, Vec<u8>, bool)> {
     Some((first & 0x0f, payload, masked))
 }
 
+/// What stands on the status channel.
+pub(crate) fn status(bytes: Vec<u8>) -> Told {
+    match serde_json::from_slice(&bytes) {
+        Ok(json @ Value::Object(_)) => Told::Json(json),
+        _ => Told::Status(String::from_utf8(bytes).unwrap()),
+    }
+}
+
 fn on_channel(channel: u8, bytes: Vec<u8>) -> Told {
     match channel {
         1 | 2 if bytes.is_empty() => Told::Stream(channel),
         1 | 2 => Told::Output(channel, bytes),
-        3 => match serde_json::from_slice(&bytes) {
-            Ok(json @ Value::Object(_)) => Told::Json(json),
-            _ => Told::Status(String::from_utf8(bytes).unwrap()),
-        },
+        3 => status(bytes),
         _ => panic!("channel {channel} for a browser"),
     }
 }

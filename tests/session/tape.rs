@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use podwire::proto::channel::{Size, Subprotocol};
 use podwire::proto::ending::Kind;
 use podwire::proto::message::Dialect;
@@ -10,7 +12,7 @@ use podwire::proto::session::{Options, Process, Time};
 
 use super::model::{Effect, Expect, Model};
 use super::{
-    SUCCESS, browser_frame, exit_status, frame, internal_error, ms, on_channel, options, text,
+    SUCCESS, browser_frame, exit_status, frame, internal_error, ms, on_channel, options, speak,
 };
 
 /// splitmix64: small, and the same everywhere.
@@ -66,7 +68,7 @@ impl Random {
 /// A session with limits so small that they are met.
 pub(crate) fn random_options(random: &mut Random) -> Options {
     let tty = random.percent(50);
-    let mut options = options(random.pick(&[Dialect::Seed, Dialect::V1]), tty);
+    let mut options = options(random.pick(&Dialect::ALL), tty);
     options.subprotocol =
         random.pick(&[Subprotocol::V5, Subprotocol::V5, Subprotocol::V4, Subprotocol::V1]);
     options.stdin = random.percent(90);
@@ -151,15 +153,17 @@ impl Tape {
     }
 
     /// Something that a browser may say.
-    pub(crate) fn browser(&mut self, random: &mut Random, message_max: usize, wild: bool) {
+    pub(crate) fn browser(
+        &mut self,
+        random: &mut Random,
+        dialect: Dialect,
+        message_max: usize,
+        wild: bool,
+    ) {
+        let is_json = matches!(dialect, Dialect::Seed | Dialect::V1);
         match random.below(if wild { 24 } else { 18 }) {
-            0..=3 => {
-                let len = random.len(message_max);
-                let plain = random.bytes(len);
-                let wire = browser_frame(0x82, &plain);
-                self.push(wire, Each::Input, &plain, Effect::Nothing);
-            }
-            4..=7 => {
+            0..=3 => self.input(random, dialect, message_max),
+            4..=7 if is_json => {
                 let len = random.len(message_max / 8);
                 let input = String::from_utf8_lossy(&random.bytes(len)).into_owned();
                 let json = serde_json::json!({"type": "input", "input": input}).to_string();
@@ -167,39 +171,55 @@ impl Tape {
                     self.browser_text(random, &json, Effect::Input(input.into_bytes()));
                 }
             }
+            4..=7 => self.input(random, dialect, message_max),
             8..=10 => {
                 let sides = [1, 24, 80, 81, 300, 65_535, 65_536, 1_000_000, 0];
                 let (cols, rows) = (random.pick(&sides), random.pick(&sides));
-                let json = format!(r#"{{"type":"resize","rows":{rows},"cols":{cols}}}"#);
                 let clamp = |side: u64| side.min(65_535);
                 let effect = match (cols, rows) {
                     (0, _) | (_, 0) => Effect::Nothing,
                     _ => Effect::Size(clamp(cols), clamp(rows)),
                 };
-                self.browser_text(random, &json, effect);
+                if let Some((opcode, payload)) = speak::size(dialect, cols, rows) {
+                    self.collected(random, opcode, &payload, effect);
+                }
             }
-            11 => {
+            11 if is_json => {
                 let json = r#"{"type":"ack","bytes":123456789}"#;
                 self.browser_text(random, json, Effect::Ack(123_456_789));
             }
-            12 => {
+            12 if is_json => {
                 let bytes = random.below(2000);
                 let json = format!(r#"{{"type":"ack","bytes":{bytes}}}"#);
                 self.browser_text(random, &json, Effect::Ack(bytes as u64));
             }
-            13 => self.browser_text(random, r#"{"type":"ping","id":5}"#, Effect::JsonPing(5)),
-            14 => {
-                let message = random.pick(&["{}", "", "  ", r#"{"type":"nope","data":5}"#]);
-                self.browser_text(random, message, Effect::Nothing);
+            11 | 12 if dialect == Dialect::Ttyd => {
+                let (command, pause) = random.pick(&[(b"2", true), (b"3", false), (b"3", false)]);
+                self.collected(random, 2, command, Effect::Pause(pause));
+            }
+            13 if is_json => {
+                self.browser_text(random, r#"{"type":"ping","id":5}"#, Effect::JsonPing(5));
+            }
+            11..=14 => {
+                let (opcode, payload) = random.pick(&speak::ignored(dialect));
+                self.collected(random, opcode, payload, Effect::Nothing);
             }
             15 | 16 => {
                 let payload = vec![b'p'; random.below(126)];
                 self.whole(browser_frame(0x89, &payload), Effect::BrowserPing(payload.clone()));
                 self.whole(browser_frame(0x8a, &payload), Effect::Nothing);
             }
-            17 => self.fragmented_input(random),
-            18 => self.browser_text(random, r#"{"type":"eof"}"#, Effect::Eof),
-            19..=21 => self.browser_text(random, "[1]", Effect::Malformed),
+            17 => self.fragmented_input(random, dialect),
+            18 if is_json => self.browser_text(random, r#"{"type":"eof"}"#, Effect::Eof),
+            18 if dialect == Dialect::KubeV5 => {
+                self.collected(random, 2, b"\xff\0", Effect::Eof);
+            }
+            18..=21 => {
+                if let [_, ..] = &speak::malformed(dialect)[..] {
+                    let (opcode, payload) = random.pick(&speak::malformed(dialect));
+                    self.collected(random, opcode, payload, Effect::Malformed);
+                }
+            }
             22 => {
                 let payload = random.pick(&[&b""[..], b"\x03\xe8", b"\x03\xe9bye"]);
                 self.whole(browser_frame(0x88, payload), Effect::BrowserClose);
@@ -219,15 +239,32 @@ impl Tape {
         }
     }
 
-    /// One text message, in one frame or in several with pings between them.
+    fn input(&mut self, random: &mut Random, dialect: Dialect, message_max: usize) {
+        let len =
+            random.len(if speak::is_base64(dialect) { message_max / 2 } else { message_max - 1 });
+        let plain = random.bytes(len);
+        if speak::is_base64(dialect) {
+            let message = format!("0{}", STANDARD.encode(&plain));
+            return self.collected(random, 1, message.as_bytes(), Effect::Input(plain));
+        }
+        self.push(speak::input(dialect, &plain), Each::Input, &plain, Effect::Nothing);
+    }
+
     fn browser_text(&mut self, random: &mut Random, message: &str, then: Effect) {
+        self.collected(random, 1, message.as_bytes(), then);
+    }
+
+    /// One message that means something as a whole, in one frame or in several with pings between
+    /// them.
+    fn collected(&mut self, random: &mut Random, opcode: u8, message: &[u8], then: Effect) {
         if random.percent(80) {
-            self.push(text(message), Each::Text { last: true }, &[], then);
+            let wire = browser_frame(0x80 | opcode, message);
+            self.push(wire, Each::Text { last: true }, &[], then);
             return;
         }
-        let (bytes, mut first) = (message.as_bytes(), 0x01);
-        let cut = random.below(bytes.len() + 1);
-        for piece in [&bytes[..cut], b""] {
+        let mut first = opcode;
+        let cut = random.below(message.len() + 1);
+        for piece in [&message[..cut], b""] {
             let wire = browser_frame(first, piece);
             self.push(wire, Each::Text { last: false }, &[], Effect::Nothing);
             first = 0;
@@ -235,14 +272,19 @@ impl Tape {
                 self.whole(browser_frame(0x89, b"mid"), Effect::BrowserPing(b"mid".to_vec()));
             }
         }
-        self.push(browser_frame(0x80, &bytes[cut..]), Each::Text { last: true }, &[], then);
+        self.push(browser_frame(0x80, &message[cut..]), Each::Text { last: true }, &[], then);
     }
 
-    fn fragmented_input(&mut self, random: &mut Random) {
+    fn fragmented_input(&mut self, random: &mut Random, dialect: Dialect) {
+        if speak::is_base64(dialect) {
+            return self.input(random, dialect, 300);
+        }
         for first in [0x02, 0x00, 0x80] {
             let len = random.len(300);
             let plain = random.bytes(len);
-            self.push(browser_frame(first, &plain), Each::Input, &plain, Effect::Nothing);
+            let tag = if first == 0x02 { speak::tag(dialect) } else { b"" };
+            let wire = browser_frame(first, &[tag, &plain].concat());
+            self.push(wire, Each::Input, &plain, Effect::Nothing);
         }
     }
 
@@ -257,8 +299,12 @@ impl Tape {
                 self.whole(on_channel(channel, b"ignored"), Effect::Nothing);
             }
             10 => {
-                let empty = random.pick(&[&[0x82, 0][..], &[0x82, 1, 1], &[0x82, 1, 3]]);
-                self.whole(empty.to_vec(), Effect::Nothing);
+                let (empty, effect) = random.pick(&[
+                    (&[0x82, 0][..], Effect::Nothing),
+                    (&[0x82, 1, 1], Effect::Stream(1)),
+                    (&[0x82, 1, 3], Effect::Nothing),
+                ]);
+                self.whole(empty.to_vec(), effect);
             }
             11 => {
                 let payload = vec![b'q'; random.below(126)];
@@ -296,7 +342,8 @@ impl Tape {
     fn output(&mut self, random: &mut Random, channel: u8) {
         let len = random.len(40_000);
         let plain = random.bytes(len);
-        self.push(on_channel(channel, &plain), Each::Output(channel), &plain, Effect::Nothing);
+        let then = if len == 0 { Effect::Stream(channel) } else { Effect::Nothing };
+        self.push(on_channel(channel, &plain), Each::Output(channel), &plain, then);
     }
 
     fn status(&mut self, random: &mut Random, v1: bool) {
