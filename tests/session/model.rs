@@ -231,7 +231,11 @@ impl Model {
                 self.acked_at = if acked > before { Some(now) } else { self.acked_at };
                 self.acked = Some(acked);
             }
-            Effect::Pause(paused) => self.paused = *paused,
+            Effect::Pause(paused) => {
+                if std::mem::replace(&mut self.paused, *paused) && !paused {
+                    self.acked_at = Some(now);
+                }
+            }
             Effect::Stream(channel) => {
                 if self.dialect.kube().is_some() {
                     self.told.push(Told::Stream(*channel));

@@ -273,6 +273,14 @@ impl Leg {
         }
     }
 
+    /// The page that had paused wants more.
+    pub(super) fn resume(&mut self, now: Time) {
+        if self.consumed == Consumed::Paused {
+            self.consumed = Consumed::Untold;
+            self.progress_at = now;
+        }
+    }
+
     /// From now on the browser has no more than this to take some of what waits for it.
     pub(super) fn hurry(&mut self, patience: Time, now: Time) {
         self.patience = self.patience.min(patience);

@@ -71,7 +71,7 @@ impl Session {
             Ok(FromBrowser::Eof) => self.on_eof(),
             Ok(FromBrowser::Ack(bytes)) => self.browser.ack(bytes, now),
             Ok(FromBrowser::Pause) => self.browser.consumed = Consumed::Paused,
-            Ok(FromBrowser::Resume) => self.browser.consumed = Consumed::Untold,
+            Ok(FromBrowser::Resume) => self.browser.resume(now),
             Ok(FromBrowser::Ping(id)) => self.browser.tell(&ToBrowser::Pong { id }),
             Ok(FromBrowser::Unknown) => self.traffic.ignored += 1,
             Ok(FromBrowser::Empty | FromBrowser::Resize(None)) => {}
