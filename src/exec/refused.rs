@@ -104,10 +104,10 @@ impl Refused {
             _ => Kind::ClusterProtocol,
         };
         let ending = Ending::new(kind, self.sentence());
-        // What makes no sense, a redirect among it, is nobody's to be shown.
-        let is_sensible = kind != Kind::ClusterProtocol;
+        // Where a redirect leads is nobody's business.
+        let is_refusal = self.status.is_client_error() || self.status.is_server_error();
         let answer = || Box::new(Answer { status: self.status.as_u16(), body: self.body.clone() });
-        Ending { answer: is_sensible.then(answer), ..ending }
+        Ending { answer: is_refusal.then(answer), ..ending }
     }
 
     /// The same for a request that is no stream.

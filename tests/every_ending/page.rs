@@ -69,6 +69,7 @@ impl Page {
         let protocol = match dialect {
             Dialect::Seed => "",
             Dialect::V1 => "Sec-WebSocket-Protocol: podwire.v1\r\n",
+            other => panic!("{other:?} is not looked at here"),
         };
         let lines = format!("Origin: {origin}\r\n{protocol}{headers}");
         let request = crate::common::upgrade(target, &lines)
@@ -215,6 +216,7 @@ impl Telling<'_> {
         let message = match dialect {
             Dialect::V1 => self.assert_v1(before, what),
             Dialect::Seed => self.assert_seed(before, what),
+            other => panic!("{other:?} is not looked at here"),
         };
         assert_eq!(*code, self.close_code, "{what}: {message}");
         assert!(message.contains(self.says) && !message.is_empty(), "{what}: {message}");
