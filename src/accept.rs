@@ -31,6 +31,10 @@ pub(crate) const BEARER_SUBPROTOCOL: &str = "base64url.bearer.authorization.k8s.
 /// How long a caller who met a limit should wait before it tries again.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
+/// kubectl asks like this once its WebSocket was refused, and shows this answer in place of that one.
+const NO_SPDY: &str = "this relay has no SPDY; kubectl asks for it when its WebSocket was refused, \
+    and says with -v=4 why that was";
+
 /// A request that is answered with an HTTP status, because no WebSocket could be opened or the
 /// caller is no browser and can read it.
 #[derive(Debug)]
@@ -159,7 +163,9 @@ impl Upgrade {
 /// The response that says what is missing: 405, 426 or 400.
 pub fn accept<B>(request: &mut Request<B>) -> Result<(Response<Body>, Upgrade), Refusal> {
     if request.method() != Method::GET {
-        let message = "only GET opens a WebSocket";
+        let is_spdy =
+            request.headers().get(UPGRADE).is_some_and(|it| it.as_bytes().starts_with(b"SPDY/"));
+        let message = if is_spdy { NO_SPDY } else { "only GET opens a WebSocket" };
         return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message).with(ALLOW, "GET"));
     }
     let has_body = request.headers().get(CONTENT_LENGTH).is_some_and(|length| length != "0");

@@ -73,7 +73,7 @@ fn a_frame_that_is_parsed_and_merged_allocates_nothing() {
 #[test]
 fn output_that_passes_a_session_allocates_nothing() {
     for message in [Output(LARGE), Output(SMALL), Single(SMALL), Characters] {
-        for dialect in [Dialect::Seed, Dialect::V1] {
+        for dialect in Dialect::ALL {
             assert_free(&format!("{dialect:?}, {message:?}"), rows::session(dialect, message));
         }
     }

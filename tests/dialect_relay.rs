@@ -234,6 +234,11 @@ async fn what_is_refused_is_refused_as_by_an_api_server(kind: Kind) {
         let answer = relay.ask(&target, "").await;
         assert_ne!(answer.json()["details"]["causes"], Value::Null);
     }
+    // kubectl shows what comes of its second try, so that names the first.
+    let post = upgrade(&pod("nope"), "").replacen("GET", "POST", 1);
+    let answer = relay.http(post.replace("Upgrade: websocket", "Upgrade: SPDY/3.1")).await.unwrap();
+    assert_eq!(answer.status, 405);
+    assert!(answer.json()["message"].as_str().unwrap().contains("-v=4"), "{answer:?}");
     // Said by a kubelet in plain text, and after the 101 by an older API server.
     let names = "Sec-WebSocket-Protocol: v5.channel.k8s.io\r\n";
     let answer = relay.ask(&pod("done"), names).await;
