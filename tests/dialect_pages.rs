@@ -88,7 +88,7 @@ fn pause_stops_the_cluster_and_nothing_else() {
 #[test]
 fn who_pauses_for_too_long_is_given_up() {
     let mut limits = quiet();
-    limits.slow_browser = Duration::from_secs(300);
+    limits.slow_browser = Duration::from_mins(5);
     let mut options = options(Dialect::Ttyd, true);
     options.limits = Arc::new(limits);
     let mut rig = Rig::new(options);
@@ -120,11 +120,11 @@ fn an_end_is_told_although_the_page_has_paused() {
 /// The page opens the next session as soon as one was closed with any code but 1000.
 #[test]
 fn ttyds_page_begins_anew_only_where_something_was_cut_off() {
-    let cut = |rig: &mut Rig| rig.cluster_ends();
-    let rows: [(&str, bool, fn(&mut Rig), (bool, u16)); 7] = [
-        ("lost", true, cut, (false, 4502)),
+    type Row = (&'static str, bool, fn(&mut Rig), (bool, u16));
+    let rows: [Row; 7] = [
+        ("lost", true, Rig::cluster_ends, (false, 4502)),
         ("drain", true, |rig| rig.stop(Kind::Drain), (false, 1012)),
-        ("lost before anything came", false, cut, (true, 4502)),
+        ("lost before anything came", false, Rig::cluster_ends, (true, 4502)),
         ("drain before anything came", false, |rig| rig.stop(Kind::Drain), (true, 1012)),
         ("idle", true, |rig| rig.stop(Kind::Idle), (true, 4408)),
         ("revoked", true, |rig| rig.stop(Kind::Revoked), (true, 4403)),

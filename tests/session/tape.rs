@@ -162,7 +162,6 @@ impl Tape {
     ) {
         let is_json = matches!(dialect, Dialect::Seed | Dialect::V1);
         match random.below(if wild { 24 } else { 18 }) {
-            0..=3 => self.input(random, dialect, message_max),
             4..=7 if is_json => {
                 let len = random.len(message_max / 8);
                 let input = String::from_utf8_lossy(&random.bytes(len)).into_owned();
@@ -171,7 +170,7 @@ impl Tape {
                     self.browser_text(random, &json, Effect::Input(input.into_bytes()));
                 }
             }
-            4..=7 => self.input(random, dialect, message_max),
+            0..=7 => self.input(random, dialect, message_max),
             8..=10 => {
                 let sides = [1, 24, 80, 81, 300, 65_535, 65_536, 1_000_000, 0];
                 let (cols, rows) = (random.pick(&sides), random.pick(&sides));

@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn sizes_are_read_as_go_reads_them() {
-        let size = |text: &[u8]| read(&[&[4], text].concat(), Subprotocol::V5).map(owned);
+        let size = |text: &[u8]| read(&[&[4], text].concat(), Subprotocol::V5).map(|it| owned(&it));
         let is = |cols, rows| Ok(Some(FromBrowser::Resize(Size::new(cols, rows))));
         assert_eq!(size(br#"{"Width":91,"Height":31}"#), is(91, 31));
         assert_eq!(size(b"{\"width\":91,\"height\":31,\"x\":[]}\n"), is(91, 31));
@@ -210,9 +210,9 @@ mod tests {
     }
 
     /// What means something.
-    fn owned(message: FromBrowser<'_>) -> Option<FromBrowser<'static>> {
+    fn owned(message: &FromBrowser<'_>) -> Option<FromBrowser<'static>> {
         match message {
-            FromBrowser::Resize(size) => Some(FromBrowser::Resize(size)),
+            FromBrowser::Resize(size) => Some(FromBrowser::Resize(*size)),
             FromBrowser::Eof => Some(FromBrowser::Eof),
             _ => None,
         }

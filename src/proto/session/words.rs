@@ -133,7 +133,7 @@ impl Leg {
     }
 
     /// After the cluster's own status the close is an API server's. Without one it is ours, and says
-    /// nothing of success: clients take 1000 for it.
+    /// nothing of success: 1000 is taken for it.
     fn last_of_kube(&mut self, ending: &mut Ending) {
         let Some(version) = self.dialect.kube() else { return };
         if self.status_told {
