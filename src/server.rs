@@ -263,7 +263,7 @@ async fn respond(
         return Err(no_such_address().into());
     };
     #[cfg(feature = "ui")]
-    if let Some(response) = crate::page::respond(path, request)? {
+    if let Some(response) = crate::page::respond(path, request, &config.frame_ancestors)? {
         return Ok(response);
     }
     if let Some(response) = ttyd::respond(path, request)? {

@@ -90,6 +90,7 @@ const GROUPS: &[(&str, &[Flag])] = &[
             flag("recheck-grace", "TIME", "5m", "how long that may be impossible"),
             switch("insecure-allow-anonymous", "--auth own off loopback: anybody gets a shell"),
             flag("allow-origin", "ORIGINS", "", "further origins of pages that may connect"),
+            flag("frame-ancestors", "ORIGINS", "", "other origins whose pages may frame the page"),
             flag("allow-host", "HOSTS", "", "further names of this listener under --auth own"),
         ],
     ),

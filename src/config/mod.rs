@@ -74,6 +74,8 @@ pub struct Config {
     pub subject: Subject,
     /// Further origins of pages that may connect.
     pub allow_origin: Vec<Origin>,
+    /// Other origins whose pages may show the terminal page in a frame.
+    pub frame_ancestors: Vec<Origin>,
     /// Further names of this listener.
     pub allow_host: Vec<String>,
     /// Further addresses.
@@ -255,6 +257,7 @@ impl Config {
                 container: subject("container"),
             },
             allow_origin: values.read_list("allow-origin", values::origin)?,
+            frame_ancestors: values.read_list("frame-ancestors", values::origin)?,
             allow_host: values.read_list("allow-host", parse_host)?,
             routes: values.read_list("route", Template::parse)?,
             shells: values.read_list("shells", values::shell)?,
