@@ -14,6 +14,7 @@ import { endWords, mayRetry, place, plain, remedy, sentence } from './words.js';
 const CHOSEN = ['cluster', 'namespace', 'ns', 'pod', 'name', 'podName', 'container', 'containerName', 'shell'];
 const HANDED_ON = [...CHOSEN, 'command', 'tty'];
 const PING_MS = 10_000;
+const SETTLED_MS = 500; // before that a page that is being drawn measures itself
 
 const byId = (id) => document.getElementById(id);
 let page = new URLSearchParams(location.search);
@@ -140,7 +141,7 @@ function connect() {
   on('ready', (ready) => {
     entitle({ pod: plain(ready.pod) });
     show('connected', `Connected to ${plain(place({ ...ready, cluster: names.cluster }))}`);
-    opened.ping();
+    setTimeout(() => opened.ping(), SETTLED_MS);
   });
   on('notice', ({ kind, message }) => {
     if (kind === 'recording') return recorded(true, message);

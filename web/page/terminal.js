@@ -136,6 +136,12 @@ export function transcript(term) {
   return `${text.trimEnd()}\n`;
 }
 
+// Lines that end between words; but what is there to be copied stays whole.
+function broken(words, cols) {
+  if (words.includes('; try: ')) return words;
+  return words.replace(new RegExp(`(.{1,${cols}})( +|$)`, 'g'), '$1\r\n').trimEnd();
+}
+
 /**
  * Writes the last line of a session, after what a killed full-screen program leaves behind is gone: a half
  * escape sequence, the alternate screen, mouse reports; the soft reset sees to keyboard modes and colours.
@@ -145,6 +151,6 @@ export function writeEnd(term, words) {
     const screen = term.buffer.active;
     if (screen.type === 'alternate') term.write('\x1b[?1049l');
     else if (screen.cursorX > 0) term.write('\r\n');
-    term.write(`\x1b[?1000;1002;1003;1006l\x1b[!p\x1b[K\x1b[2m${words}\x1b[0m\r\n`);
+    term.write(`\x1b[?1000;1002;1003;1006l\x1b[!p\x1b[K\x1b[90m${broken(words, term.cols)}\x1b[0m\r\n`);
   });
 }
