@@ -145,6 +145,13 @@ export async function enter(page, command) {
   await page.keyboard.press('Enter');
 }
 
+/** Pastes a text, as a browser does. */
+export const paste = (page, text) => page.evaluate((text) => {
+  const clipboardData = new DataTransfer();
+  clipboardData.setData('text/plain', text);
+  document.activeElement.dispatchEvent(new ClipboardEvent('paste', { clipboardData, bubbles: true, cancelable: true }));
+}, text);
+
 let folder;
 
 /** Keeps a picture for people to look at, in PODWIRE_TEST_SHOTS or a temporary folder. */

@@ -1,0 +1,98 @@
+// Floods before a person's eyes: the tab stays alive and small, and an interrupt works within a blink.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { browser, connected, enter, program, screen, start, status, until } from './support.mjs';
+
+const MIB = 1024 * 1024;
+const HEAP_MAX = 150 * MIB;
+const LARGE = 200_000_000;
+let demo, chromium, folder;
+
+before(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'podwire-flood-'));
+  demo = await start(program('PODWIRE_TEST_DEMO', 'examples/demo'), ['--listen', '127.0.0.1:0']);
+  chromium = await browser();
+});
+
+after(async () => {
+  await chromium?.close();
+  await demo?.stop();
+  if (folder) rmSync(folder, { recursive: true });
+});
+
+/** A page that counts what its WebSocket brings, and somebody who watches its heap. */
+async function visit(t, parameters) {
+  const context = await chromium.newContext({ viewport: { width: 960, height: 540 } });
+  t.after(() => context.close());
+  const page = await context.newPage();
+  await page.addInitScript(() => {
+    window.received = 0;
+    window.WebSocket = class extends WebSocket {
+      constructor(...of) {
+        super(...of);
+        this.addEventListener('message', ({ data }) => { if (data instanceof ArrayBuffer) window.received += data.byteLength; });
+      }
+    };
+  });
+  const url = new URL(demo.address);
+  if (parameters) url.search = parameters;
+  await page.goto(url.href);
+  const devtools = await context.newCDPSession(page);
+  await devtools.send('Performance.enable');
+  const heap = async () => {
+    const { metrics } = await devtools.send('Performance.getMetrics');
+    return metrics.find(({ name }) => name === 'JSHeapUsedSize').value;
+  };
+  return { page, heap };
+}
+
+const received = (page) => () => page.evaluate(() => window.received);
+
+test('after ten seconds of yes the heap is small, and Ctrl-C gives the prompt within half a second', async (t) => {
+  const { page, heap } = await visit(t);
+  await connected(page);
+  await enter(page, 'yes');
+  await until(screen(page), /\ny\ny\ny\n/);
+  const end = Date.now() + 10_000;
+  let most = 0;
+  await until(async () => { most = Math.max(most, await heap()); return Date.now(); }, (now) => now > end);
+  // The page's own clock, from the key to the prompt on the screen.
+  const waited = page.evaluate(() => new Promise((resolve) => {
+    const { term } = window.podwire;
+    addEventListener('keydown', ({ key, ctrlKey }) => {
+      if (key !== 'c' || !ctrlKey) return;
+      const begun = performance.now();
+      term.onRender(() => {
+        const { active } = term.buffer;
+        const line = active.getLine(active.baseY + active.cursorY).translateToString(true);
+        if (/[#$] $/.test(line)) resolve(performance.now() - begun);
+      });
+    }, true);
+  }));
+  await page.keyboard.press('Control+c');
+  const milliseconds = await waited;
+  const bytes = await received(page)();
+  t.diagnostic(`${Math.round(milliseconds)} ms after ${Math.round(bytes / MIB)} MiB, heap at most ${Math.round(most / MIB)} MiB`);
+  assert.ok(milliseconds < 500, `${milliseconds} ms`);
+  assert.ok(most < HEAP_MAX, `${most} bytes`);
+  assert.ok(bytes > MIB, `a flood of ${bytes} bytes is none`);
+  await enter(page, 'echo he"re"');
+  await until(screen(page), /\nhere\n/);
+});
+
+test('a file of 200 MB arrives to its last byte', async (t) => {
+  const file = join(folder, 'large');
+  execFileSync('sh', ['-c', `yes 'a line of a large file, which is neither short nor long, with 中文 in it' | head -c ${LARGE} >"$0"`, file]);
+  const { page, heap } = await visit(t, `namespace=demo&pod=shell&container=main&tty=false&command=cat&command=${encodeURIComponent(file)}`);
+  let most = 0;
+  await until(async () => { most = Math.max(most, await heap()); return status(page)(); }, /^Ended: exit code 0\./, { timeout: 180_000 });
+  t.diagnostic(`heap at most ${Math.round(most / MIB)} MiB`);
+  assert.equal(await received(page)(), LARGE);
+  assert.ok(most < HEAP_MAX, `${most} bytes`);
+  await until(screen(page), /in it\n[^]*Ended: exit code 0\./);
+});
