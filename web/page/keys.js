@@ -2,9 +2,9 @@
 
 const CURSOR = { ArrowUp: 'A', ArrowDown: 'B', ArrowRight: 'C', ArrowLeft: 'D' };
 const KEYS = [
-  ['Esc', 'Escape', '\x1b'], ['Tab', 'Tab', '\t'], ['Ctrl', 'Control', null],
+  ['Esc', 'Esc', '\x1b'], ['Tab', 'Tab', '\t'], ['Ctrl', 'Ctrl', null],
   ['←', 'Left', 'ArrowLeft'], ['↑', 'Up', 'ArrowUp'], ['↓', 'Down', 'ArrowDown'], ['→', 'Right', 'ArrowRight'],
-  ['^C', 'Interrupt', '\x03'], ['|', 'Pipe', '|'], ['/', 'Slash', '/'], ['-', 'Hyphen', '-'], ['~', 'Tilde', '~'],
+  ['^C', '^C, interrupt', '\x03'], ['|', 'Pipe', '|'], ['/', 'Slash', '/'], ['-', 'Hyphen', '-'], ['~', 'Tilde', '~'],
 ];
 const byId = (id) => document.getElementById(id);
 
