@@ -31,8 +31,9 @@ after(async () => {
 });
 
 async function relayWith(t, ...flags) {
+  const named = flags.includes('--kubeconfig') ? [] : ['--kubeconfig', kubeconfig];
   const relay = await start(program('PODWIRE_TEST_BIN', 'podwire'),
-    ['serve', '--kubeconfig', kubeconfig, '--listen', '127.0.0.1:0', '--admin-listen', 'off', '--drain-delay', '0s', ...flags]);
+    ['serve', ...named, '--listen', '127.0.0.1:0', '--admin-listen', 'off', '--drain-delay', '0s', ...flags]);
   t.after(() => relay.stop());
   return relay;
 }
@@ -75,7 +76,7 @@ test('a token is asked for, kept in memory alone, and not needed again for the n
   await page.goto(`${relay.address}?${SHELL}`);
   const login = page.getByRole('dialog', { name: 'A token is needed' });
   await login.waitFor();
-  await until(status(page), /^Ended \(unauthorized\)\. A bearer token is needed/);
+  await until(status(page), /^Ended \(unauthorized\)\. This relay needs a bearer token\. Give it a token/);
   await shot(page, 'access-token');
 
   await page.getByLabel('Bearer token').fill('not-one-that-is-known');
@@ -105,6 +106,35 @@ test('a token is asked for, kept in memory alone, and not needed again for the n
   assert.ok(!everywhere.includes(tokens[0]), 'the token is to be seen');
   assert.ok(opened.every(({ url }) => !url.includes(tokens[0])));
   assert.ok(!relay.log().includes(tokens[0]));
+});
+
+test('whoever may not is told what is missing, and asked for no other token', async (t) => {
+  const relay = await relayWith(t, '--auth', 'passthrough');
+  const { page } = await visit(t, `${relay.address}?${SHELL}`, { extraHTTPHeaders: { authorization: `Bearer ${tokens.at(-1)}` } });
+  await until(status(page), /^Ended \(forbidden\)\. /);
+  assert.equal(await page.getByRole('dialog').count(), 0);
+  assert.equal(await page.isVisible('#again'), false);
+  await shot(page, 'access-forbidden');
+});
+
+test('too many sessions, names that are none, and a cluster that is gone are told in words', async (t) => {
+  const alone = join(folder, 'alone');
+  const gone = await start(program('PODWIRE_TEST_FAKE_CLUSTER', 'fake-cluster'), ['--listen', '127.0.0.1:0', '--kubeconfig-out', alone]);
+  t.after(() => gone.stop());
+  const relay = await relayWith(t, '--auth', 'own', '--max-sessions', '1', '--kubeconfig', alone);
+  const { page: first } = await visit(t, `${relay.address}?${SHELL}`);
+  await connected(first);
+  const { page } = await visit(t, `${relay.address}?${SHELL}`);
+  await until(status(page), /^Ended \(limit\)\. .* Try again in a moment\. Press Enter to reconnect\.$/);
+  await shot(page, 'access-limit');
+  await page.goto(`${relay.address}?namespace=No_Name&pod=shell`);
+  await until(status(page), /^Ended \(bad_request\)\. .* Look at the names in the address\.$/);
+  await enter(first, 'exit');
+  await until(status(first), /^Ended: exit code 0\./);
+  await gone.stop();
+  await page.goto(`${relay.address}?${SHELL}`);
+  await until(status(page), /^Ended \(cluster_unreachable\)\. .* Press Enter to reconnect\.$/);
+  await shot(page, 'access-unreachable');
 });
 
 for (const [scheme, name] of [['light', ''], ['dark', '-dark']]) {
@@ -207,9 +237,10 @@ test('behind a gateway that strips a prefix everything works', async (t) => {
     const path = request.url.replace(/^\/apps\/shell/, '');
     const headers = { ...request.headers, host: `127.0.0.1:${port}`, origin: `http://127.0.0.1:${port}` };
     const passed = ask({ port, path, headers });
-    passed.on('upgrade', (answer, onward) => {
+    passed.on('upgrade', (answer, onward, first) => {
       const lines = answer.rawHeaders.reduce((text, part, at) => text + part + (at % 2 ? '\r\n' : ': '), '');
       socket.write(`HTTP/1.1 101 Switching Protocols\r\n${lines}\r\n`);
+      socket.write(first);
       socket.on('error', () => onward.destroy()).pipe(onward).on('error', () => socket.destroy()).pipe(socket);
     });
     passed.end();

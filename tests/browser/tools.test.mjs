@@ -53,6 +53,59 @@ test('a key is on the screen within a blink', async (t) => {
   assert.ok(times[10] < 100, `the median of ${times.map(Math.round)} ms`);
 });
 
+test('characters of every length are typed, shown and arrive', async (t) => {
+  const { page, complaints } = await visit(t);
+  const text = 'é你好👍🏽👩‍💻ñ';
+  await page.keyboard.insertText(`printf %s '${text}' | od -An -tx1 -v | tr -d ' \\n'; echo " "${text}`);
+  await page.keyboard.press('Enter');
+  const hex = Buffer.from(text).toString('hex');
+  await until(screen(page), new RegExp(`\\n${hex} é你好👍🏽👩.?💻ñ\\n`));
+  const widths = await page.evaluate(() => ['é', '你', '👍'].map((char) => {
+    const { active } = window.podwire.term.buffer;
+    for (let at = 0; at < active.length; at += 1) {
+      for (let cell = 0; cell < active.getLine(at).length; cell += 1) {
+        const found = active.getLine(at).getCell(cell);
+        if (found.getChars().startsWith(char)) return found.getWidth();
+      }
+    }
+    return 0;
+  }));
+  assert.deepEqual(widths, [1, 2, 2]);
+  assert.deepEqual(complaints, []);
+});
+
+test('with a graphics card it draws by that, and without it when that goes away', async (t) => {
+  const context = await chromium.newContext({ viewport: VIEW });
+  t.after(() => context.close());
+  const page = await context.newPage();
+  const loaded = [];
+  page.on('request', (request) => { if (/addon-webgl/.test(request.url())) loaded.push(request.url()); });
+  await page.goto(demo.address);
+  await connected(page);
+  await enter(page, 'echo w"ithout"');
+  await until(screen(page), /\nwithout\n/);
+  assert.deepEqual(loaded, [], 'a processor that plays a card is slower');
+  page.on('dialog', (dialog) => dialog.accept());
+  await page.addInitScript(() => {
+    const { getParameter } = WebGL2RenderingContext.prototype;
+    WebGL2RenderingContext.prototype.getParameter = function (name) {
+      return name === 0x9246 || name === this.RENDERER ? 'A card' : getParameter.call(this, name);
+    };
+  });
+  await page.reload();
+  await connected(page);
+  await until(() => page.getAttribute('body', 'data-drawn'), (drawn) => drawn === 'webgl');
+  await enter(page, 'echo w"ith 你好"');
+  await until(screen(page), /\nwith 你好\n/);
+  await shot(page, 'tools-webgl');
+  await page.evaluate(() => {
+    for (const canvas of document.querySelectorAll('#terminal canvas')) canvas.getContext('webgl2')?.getExtension('WEBGL_lose_context').loseContext();
+  });
+  await until(() => page.locator('#terminal .xterm-rows > div').count(), (rows) => rows > 0);
+  await enter(page, 'echo ag"ain"');
+  await until(() => page.textContent('#terminal .xterm-rows'), /again/);
+});
+
 test('several lines are pasted after a question, one line without', async (t) => {
   const { page, complaints } = await visit(t);
   const question = page.getByRole('dialog', { name: 'Paste 3 lines?' });
@@ -69,6 +122,7 @@ test('several lines are pasted after a question, one line without', async (t) =>
 
   await paste(page, 'echo o"ne"\necho t"wo"\n\n');
   await page.getByRole('button', { name: 'Paste', exact: true }).last().click();
+  await until(screen(page), /echo o"ne"\n[^]*echo t"wo"/);
   await page.keyboard.press('Enter'); // bracketed, they wait for it
   await until(screen(page), /\none\n[^]*two\n/);
 
@@ -82,6 +136,7 @@ test('several lines are pasted after a question, one line without', async (t) =>
   await page.keyboard.press('Escape');
   await page.focus('.xterm-helper-textarea');
   await paste(page, 'echo th"ree"\necho fo"ur"\n');
+  await until(screen(page), /echo fo"ur"/);
   await page.keyboard.press('Enter');
   await until(screen(page), /\nthree\n[^]*four\n/);
   assert.deepEqual(complaints, []);

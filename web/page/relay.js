@@ -1,5 +1,7 @@
 // What the page asks the relay beside the session: what the pod consists of, and why there was no session.
 
+const PATIENCE_MS = 10_000; // a relay that says nothing for so long says nothing at all
+
 // A name that is none would make another address.
 const NAME = /^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$/;
 
@@ -9,7 +11,7 @@ async function readPod({ cluster, namespace, pod }, token) {
   const before = cluster ? `clusters/${encodeURIComponent(cluster)}/` : '';
   return fetch(`${before}api/v1/namespaces/${namespace}/pods/${pod}`, {
     headers: { Accept: 'application/json', ...(token && { Authorization: `Bearer ${token}` }) },
-    cache: 'no-store', referrerPolicy: 'no-referrer',
+    cache: 'no-store', referrerPolicy: 'no-referrer', signal: AbortSignal.timeout(PATIENCE_MS),
   });
 }
 
@@ -29,7 +31,9 @@ export async function why(names, token) {
     const answer = await readPod(names, token);
     const message = await answer?.json().then((status) => status.message, () => '');
     if (answer?.status === 401) {
-      return { kind: 'unauthorized', message: message || 'this relay needs a bearer token', retry: false };
+      // Of the ways to bring a token that the relay lists, a person at this page has one.
+      const known = message && !/^a bearer token is needed/.test(message);
+      return { kind: 'unauthorized', message: known ? message : 'this relay needs a bearer token', retry: false };
     }
     if (!answer || answer.status === 400) {
       return { kind: 'bad_request', message: message || 'a name in the address is none', retry: false };

@@ -13,11 +13,12 @@ export const place = ({ namespace, pod, container, cluster }) =>
 
 // What to do where another try alone does not help.
 const ADVICE = {
-  unauthorized: 'Bring another token, or log in again and reload this page',
+  unauthorized: 'Give it a token, or log in again and reload this page',
   forbidden: 'Ask whoever runs the cluster for that right',
   revoked: 'Ask whoever runs the cluster, if that was a mistake',
   not_found: 'It may have been replaced: look at the names, and choose another one',
   bad_request: 'Look at the names in the address',
+  protocol_error: 'Reload this page: it may be older than the relay',
   failed: 'Another shell may start: see “Container and shell”',
   limit: 'Try again in a moment',
   cluster_protocol: 'Whoever runs the relay finds the reason in its log',
@@ -27,7 +28,8 @@ const ADVICE = {
 export function endWords({ kind, exitCode, message }) {
   const code = Number.isInteger(exitCode) ? `exit code ${exitCode}` : '';
   const parts = (message?.includes(code) ? [message] : [code, message]).filter(Boolean);
-  const words = kind === 'exit' ? [`Ended: ${parts.join('. ')}`] : [`Ended (${kind})`, ...parts];
+  const [first, ...rest] = parts;
+  const words = kind === 'exit' ? [first ? `Ended: ${first}` : 'Ended', ...rest] : [`Ended (${kind})`, ...parts];
   // Where the relay's own words say what to type, that is what to do.
   const advice = Object.hasOwn(ADVICE, kind) && !/try: |kubectl /.test(message) ? [ADVICE[kind]] : [];
   return plain([...words, ...advice].map(sentence).join(' '));
