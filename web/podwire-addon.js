@@ -69,6 +69,7 @@ export class PodwireAddon {
     if (ready?.tty) this.#session.input(data);
     else if (ready) this.#typeLine(data);
     else if (this.#early.length + data.length <= EARLY_MAX) this.#early += data;
+    else this.#session.dispatchEvent(new CustomEvent('error', { detail: { message: 'too much was typed before the session was ready' } }));
   }
 
   // Without a TTY nobody in the container echoes, edits or ends a line, so it is done here.

@@ -112,6 +112,7 @@ test('whoever may not is told what is missing, and asked for no other token', as
   const relay = await relayWith(t, '--auth', 'passthrough');
   const { page } = await visit(t, `${relay.address}?${SHELL}`, { extraHTTPHeaders: { authorization: `Bearer ${tokens.at(-1)}` } });
   await until(status(page), /^Ended \(forbidden\)\. /);
+  assert.match(await page.getByLabel('To grant it').inputValue(), /^kubectl create role .*pods\/exec && kubectl create rolebinding .*--user=nobody$/);
   assert.equal(await page.getByRole('dialog').count(), 0);
   assert.equal(await page.isVisible('#again'), false);
   await shot(page, 'access-forbidden');
@@ -125,7 +126,7 @@ test('too many sessions, names that are none, and a cluster that is gone are tol
   const { page: first } = await visit(t, `${relay.address}?${SHELL}`);
   await connected(first);
   const { page } = await visit(t, `${relay.address}?${SHELL}`);
-  await until(status(page), /^Ended \(limit\)\. .* Try again in a moment\. Press Enter to reconnect\.$/);
+  await until(status(page), /^Ended \(limit\)\. .* try again later\. Press Enter to reconnect\.$/);
   await shot(page, 'access-limit');
   await page.goto(`${relay.address}?namespace=No_Name&pod=shell`);
   await until(status(page), /^Ended \(bad_request\)\. .* Look at the names in the address\.$/);

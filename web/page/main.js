@@ -125,7 +125,7 @@ function connect() {
   again = null;
   byId('again').hidden = byId('other').hidden = true;
   byId('other').search = new URLSearchParams({ cluster: names.cluster, namespace: names.namespace });
-  offerRemedy({});
+  offerRemedy();
   recorded(false);
   notice();
   entitle({ pod: plain(names.pod), program: '' });
@@ -163,10 +163,10 @@ function connect() {
 
 function ended(end) {
   const words = endWords(end) + (mayRetry(end) ? ' Press Enter to reconnect.' : '');
-  const [tail, command] = remedy(end);
-  offerRemedy({ command });
+  const [tail, command, label] = remedy(end);
+  offerRemedy(command, label);
   recorded(false);
-  show(end.kind === 'exit' ? 'ended' : 'failed', tail ? words.replace(tail, '.') : words);
+  show(end.kind === 'exit' ? 'ended' : 'failed', shortened(words, tail));
   writeEnd(screen.term, words);
   byId('other').hidden = false;
   if (mayRetry(end)) {
@@ -224,9 +224,13 @@ function transcriptName() {
   return `podwire-${namespace}-${pod}-${new Date().toISOString().slice(0, 19).replace(/[:T]/g, '-')}`;
 }
 
-// Where there is no shell, there is a command to type elsewhere.
-function offerRemedy({ command = '' }) {
+// The sentence without the command that stands apart; the terminal has all of it.
+const shortened = (words, tail) => (tail ? words.replace(tail, tail.startsWith(';') ? '.' : 'see below)') : words);
+
+// Where a command to type elsewhere helps, it can be copied.
+function offerRemedy(command = '', label = '') {
   byId('remedy').hidden = !command;
+  byId('remedy').querySelector('label').textContent = label;
   byId('command').value = command;
   byId('copy').textContent = 'Copy';
 }
@@ -241,7 +245,7 @@ byId('other').addEventListener('click', (event) => {
   if (event.ctrlKey || event.shiftKey || event.metaKey) return;
   event.preventDefault();
   again = null;
-  offerRemedy({});
+  offerRemedy();
   byId('again').hidden = byId('other').hidden = byId('terminal').hidden = byId('tools').hidden = true;
   page = choosing({ cluster: asked().cluster, namespace: asked().namespace });
   history.pushState(null, '', `?${page}`);

@@ -20,7 +20,6 @@ const ADVICE = {
   bad_request: 'Look at the names in the address',
   protocol_error: 'Reload this page: it may be older than the relay',
   failed: 'Another shell may start: see “Container and shell”',
-  limit: 'Try again in a moment',
   cluster_protocol: 'Whoever runs the relay finds the reason in its log',
 };
 
@@ -38,6 +37,17 @@ export function endWords({ kind, exitCode, message }) {
 /** Whether Enter may open the session again. */
 export const mayRetry = ({ kind, retry }) => retry || kind === 'exit';
 
-/** Where there is no shell, the relay's sentence ends with a command to type elsewhere: that end, and the command. */
-export const remedy = ({ kind, message }) =>
-  (kind === 'no_shell' && /; try: (.+)$/.exec(message)) || ['', ''];
+const REMEDIES = {
+  no_shell: [/; try: (.+)$/, 'Try'],
+  forbidden: [/to grant (?:it|them): (kubectl [^()]+)\)$/, 'To grant it'],
+};
+
+/**
+ * Some sentences of the relay end with a command to type elsewhere: `[end, command, label]` of those, where the
+ * end is what stands in the sentence for it.
+ */
+export function remedy({ kind, message }) {
+  const [pattern, label] = Object.hasOwn(REMEDIES, kind) ? REMEDIES[kind] : [];
+  const [end, command] = pattern?.exec(message) ?? ['', ''];
+  return [end, command, label ?? ''];
+}

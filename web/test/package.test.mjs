@@ -96,6 +96,6 @@ session.addEventListener('exit', ({ detail }) => detail.nothing);
 test('what is published is the module and nothing else', () => {
   const [{ files }] = JSON.parse(execFileSync('npm', ['pack', '--dry-run', '--json', '--ignore-scripts', '--loglevel=error'], { cwd: WEB, encoding: 'utf8' }));
   assert.deepEqual(files.map(({ path }) => path).sort(),
-    ['README.md', 'package.json', 'podwire-addon.d.ts', 'podwire-addon.js', 'podwire.d.ts', 'podwire.js']);
+    ['LICENSE', 'README.md', 'package.json', 'podwire-addon.d.ts', 'podwire-addon.js', 'podwire.d.ts', 'podwire.js']);
   assert.equal(PACKAGE.dependencies, undefined);
 });

@@ -27,8 +27,10 @@ test('where the relay says what to type, nothing is added', () => {
   assert.equal(words, 'Ended (forbidden). You may not; an admin types: kubectl create rolebinding x.');
   const message = 'no shell found; try: kubectl debug -it shell';
   assert.equal(endWords({ kind: 'no_shell', message }), 'Ended (no_shell). No shell found; try: kubectl debug -it shell');
-  assert.deepEqual([...remedy({ kind: 'no_shell', message })], ['; try: kubectl debug -it shell', 'kubectl debug -it shell']);
-  assert.deepEqual(remedy({ kind: 'failed', message }), ['', '']);
+  assert.deepEqual(remedy({ kind: 'no_shell', message }), ['; try: kubectl debug -it shell', 'kubectl debug -it shell', 'Try']);
+  const grant = 'not allowed (create is missing; to grant it: kubectl create role a && kubectl create rolebinding b)';
+  assert.equal(remedy({ kind: 'forbidden', message: grant })[1], 'kubectl create role a && kubectl create rolebinding b');
+  assert.deepEqual(remedy({ kind: 'failed', message }), ['', '', '']);
 });
 
 test('an exit code is said once, and none is made up', () => {
