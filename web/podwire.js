@@ -171,15 +171,16 @@ export class Session extends EventTarget {
   #onMessage(data) {
     if (this.#over) return;
     if (data instanceof ArrayBuffer) return this.#emit('data', new Uint8Array(data));
-    let message;
+    let message, bytes;
     try {
       message = JSON.parse(data);
+      if (message?.type === 'stderr') bytes = fromBase64(message.data);
     } catch {
       return this.#emit('error', { message: 'the relay sent something that is no message' });
     }
     switch (message?.type) {
       case 'ready': return this.#onReady(message);
-      case 'stderr': return this.#emit('stderr', fromBase64(message.data));
+      case 'stderr': return this.#emit('stderr', bytes);
       case 'pong': return this.#onPong(message.id);
       case 'exit': this.#end ??= ending(message); return undefined;
       case 'notice': case 'error': return this.#emit(message.type, message);
@@ -233,7 +234,7 @@ function ending({ kind, exitCode, message, retry }) {
 }
 
 function fromBase64(text) {
-  return Uint8Array.from(atob(text ?? ''), (char) => char.charCodeAt(0));
+  return Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
 }
 
 function base64url(text) {

@@ -203,6 +203,27 @@ test('the time to the relay and back is shown', async (t) => {
   assert.equal(messages(sockets[0].received, 'pong').length, 1);
 });
 
+test('a connection that is dead without a word is seen to be', async (t) => {
+  const relay = await relayWith(t, '--auth', 'own');
+  const context = await chromium.newContext({ viewport: VIEW });
+  t.after(() => context.close());
+  const page = await context.newPage();
+  await page.clock.install();
+  let isDead = false;
+  await page.routeWebSocket(/\/exec\?/, (socket) => {
+    const onward = socket.connectToServer();
+    socket.onMessage((message) => { if (!isDead) onward.send(message); });
+  });
+  await page.goto(`${relay.address}?${SHELL}`);
+  await until(status(page), /^Connected/);
+  isDead = true;
+  await page.clock.runFor(25_000);
+  await until(() => page.textContent('#trip'), /^no answer for \d+ s$/);
+  isDead = false;
+  await page.clock.runFor(10_000);
+  await until(() => page.textContent('#trip'), /^\d+ ms$/);
+});
+
 test('a deep link has container, shell, command and the aliases of names', async (t) => {
   const relay = await relayWith(t, '--auth', 'own');
   const { page } = await visit(t, `${relay.address}?ns=demo&podName=shell&containerName=side&shell=sh&cluster=demo`);

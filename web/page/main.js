@@ -112,9 +112,19 @@ function makeScreen() {
   window.podwire = { term }; // for tests and the curious
   byId('again').addEventListener('click', () => { again?.(); term.focus(); });
   byId('copy').addEventListener('click', copyRemedy);
-  setInterval(() => { if (!document.hidden) session?.ping(); }, PING_MS);
-  document.addEventListener('visibilitychange', () => { if (!document.hidden) session?.ping(); });
+  setInterval(askBack, PING_MS);
+  document.addEventListener('visibilitychange', askBack);
   addEventListener('beforeunload', (event) => { if (isLive()) event.preventDefault(); });
+}
+
+let asking = 0; // since when an answer is waited for
+
+// How long a way to the relay and back takes; a connection that is dead without a word shows it so.
+function askBack() {
+  if (document.hidden || !isLive()) return;
+  if (asking) byId('trip').textContent = `no answer for ${Math.round((performance.now() - asking) / 1000)} s`;
+  else asking = performance.now();
+  session.ping();
 }
 
 const isLive = () => Boolean(session?.ready) && !session.ending;
@@ -141,7 +151,8 @@ function connect() {
   on('ready', (ready) => {
     entitle({ pod: plain(ready.pod) });
     show('connected', `Connected to ${plain(place({ ...ready, cluster: names.cluster }))}`);
-    setTimeout(() => opened.ping(), SETTLED_MS);
+    asking = 0;
+    setTimeout(askBack, SETTLED_MS);
   });
   on('notice', ({ kind, message }) => {
     if (kind === 'recording') return recorded(true, message);
@@ -149,7 +160,10 @@ function connect() {
     byId('notice').dataset.kind = kind;
   });
   on('error', ({ message }) => console.warn('podwire:', message));
-  on('pong', ({ milliseconds }) => { byId('trip').textContent = `${Math.max(1, Math.round(milliseconds))} ms`; });
+  on('pong', ({ milliseconds }) => {
+    asking = 0;
+    byId('trip').textContent = `${Math.max(1, Math.round(milliseconds))} ms`;
+  });
   on('exit', async (end) => {
     notice();
     byId('trip').textContent = '';

@@ -105,6 +105,7 @@ test('messages become events, and what nobody understands is told or left out', 
     socket.tell({ type: 'constructor' });
     socket.send('null');
     socket.send('{');
+    socket.tell({ type: 'stderr', data: '%' });
     socket.on('message', (data) => {
       const { type, id } = JSON.parse(data);
       if (type === 'ping') socket.tell({ type: 'pong', id });
@@ -122,7 +123,8 @@ test('messages become events, and what nobody understands is told or left out', 
   const facts = seen.map(([type, detail]) => [type, detail.message ?? (detail instanceof Uint8Array ? [...detail] : undefined)]);
   assert.deepEqual(facts, [
     ['ready', undefined], ['data', [0, 255, 10]], ['stderr', [200, 7]], ['notice', 'soon'], ['error', 'what?'],
-    ['error', 'the relay sent something that is no message'], ['pong', undefined],
+    ['error', 'the relay sent something that is no message'], ['error', 'the relay sent something that is no message'],
+    ['pong', undefined],
   ]);
   assert.ok(seen.at(-1)[1].milliseconds >= 0);
 });
