@@ -14,6 +14,7 @@ use crate::attend::Shared;
 use crate::auth::Asked;
 use crate::exec::Pod;
 use crate::proto::ending::{Ending, Kind};
+use crate::proto::message::Dialect;
 use crate::route::{Form, Found};
 use crate::trace::Trace;
 
@@ -49,7 +50,9 @@ pub(crate) async fn respond(
     let busy = |_| Ending::new(Kind::Limit, "too many pods are being read");
     let _permit = READS.try_acquire().map_err(busy)?;
     let connector = connector.with_limits(shared.config.open);
-    let pod = connector.pod(&wanted.target, &granted.identity).await?;
+    // Who reads a pod here speaks Kubernetes' language, and hears an API server's refusal as it is.
+    let refused = |ending| Refusal::of(ending, Dialect::KubeV5);
+    let pod = connector.pod(&wanted.target, &granted.identity).await.map_err(refused)?;
     let typed = Typed { kind: "Pod", api_version: "v1", pod: &pod };
     // Serializing strings into a vector has no way to fail.
     Ok(json(Body::from(serde_json::to_vec(&typed).unwrap_or_default())))
