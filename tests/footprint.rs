@@ -38,9 +38,10 @@ const AFTER_STALL_MAX: i64 = STALLED_MAX;
 const ALONE_MAX: i64 = 3_000_000;
 
 /// Bytes of the program, static and with the page in it: it is downloaded, and an image is nothing
-/// else. Measured 3,598,168, which is more than the 3 MB that it should be: `benches/profile.md`
-/// has what it is made of. Until there is less of it there shall be no more of it either.
-const PROGRAM_MAX: i64 = 3_650_000;
+/// else. Measured 3,827,576, of which the page is 300,000, because it is packed twice: browsers take
+/// brotli over https only. It should be 3 MB: `benches/profile.md` has what the rest is made of, and
+/// until there is less of it there shall be no more of it either.
+const PROGRAM_MAX: i64 = 3_880_000;
 
 /// The memory of one session is the difference between so many and so many of them. What all share,
 /// such as the thread's buffers, is in both.
