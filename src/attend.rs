@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use log::Level;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::accept::{BrowserIo, Upgrade};
 use crate::auth::{Gate, Granted};
@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) gate: Gate,
     pub(crate) registry: Arc<Registry>,
     pub(crate) metrics: Arc<Metrics>,
+    /// How many pods may be read besides those that are being read.
+    pub(crate) reads: Semaphore,
     /// Becomes true when sessions are to end.
     pub(crate) stopping: watch::Receiver<bool>,
 }

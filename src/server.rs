@@ -13,7 +13,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use log::Level;
 use tokio::net::TcpStream;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::accept::{Body, Refusal, Upgrade, accept};
@@ -103,8 +103,9 @@ pub async fn serve_in_threads(
     let (stopping, stopping_seen) = watch::channel(false);
     let gate = Gate::new(&config)?;
     auth::warn(&config);
+    let reads = Semaphore::new(read::READS_MAX);
     let shared =
-        Shared { config, limits, sources, gate, registry, metrics, stopping: stopping_seen };
+        Shared { config, limits, sources, gate, registry, metrics, reads, stopping: stopping_seen };
     let browsers = Browsers { shared: Arc::new(shared) };
     let Listeners { first, further } = listeners;
     let mut threads = Threads::start(further.into_iter().map(|it| browsers.beside(it)).collect())
@@ -277,7 +278,7 @@ async fn respond(
     if matches!(found.form, Form::Pod | Form::Discovery(_)) {
         let (method, headers) = (request.method(), request.headers());
         let asked = Asked { config, sources, method, headers, uri: &uri, remote };
-        return read::respond(shared, &asked, found).await;
+        return Ok(read::respond(shared, &asked, found).await);
     }
     if found.form == Form::Ticket {
         let (method, headers) = (request.method(), request.headers());

@@ -83,6 +83,14 @@ fn a_half_close_is_passed_on_only_where_it_is_one() {
                 let is_one = dialect == Dialect::KubeV5 && subprotocol == Subprotocol::V5 && !tty;
                 let expected = if is_one { vec![Sent::CloseInput] } else { vec![] };
                 let what = format!("{dialect:?} on {subprotocol:?}, terminal: {tty}");
+                if dialect == Dialect::KubeV5 && !is_one && !tty {
+                    // What was sent is all there is, and the program would wait for more for ever.
+                    assert_eq!(rig.finish().ending.kind, Kind::BadRequest, "{what}");
+                    let told =
+                        matches!(&rig.browser.told[..], [Told::Json(_), Told::Close(4400, _)]);
+                    assert!(told, "{what}: {:?}", rig.browser.told);
+                    continue;
+                }
                 assert_eq!(rig.cluster.sent, expected, "{what}");
                 rig.browser_sends(&speak::input(dialect, b"more"));
                 rig.drain();

@@ -185,7 +185,7 @@ impl Gate {
     }
 
     /// Decides by the mode of `--auth`.
-    async fn decide(
+    pub(crate) async fn decide(
         &self,
         asked: &Asked<'_>,
         wanted: &mut Result<Wanted, Ending>,

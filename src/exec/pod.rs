@@ -71,10 +71,19 @@ struct Status {
 }
 
 #[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Readiness {
     name: String,
     #[serde(default)]
     ready: bool,
+    // Kubernetes' own definition says that the rest is there, and python's client insists. It is
+    // told nothing by it.
+    #[serde(skip_deserializing)]
+    image: String,
+    #[serde(skip_deserializing, rename = "imageID")]
+    image_id: String,
+    #[serde(skip_deserializing)]
+    restart_count: u32,
 }
 
 impl Pod {

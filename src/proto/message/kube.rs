@@ -16,13 +16,14 @@ use super::super::ending::{Ending, Kind};
 use super::{FromBrowser, Misunderstood, read_object, side};
 
 /// How Go writes the fields, and how clients in other languages do: Go reads them in any case. One
-/// that is missing is zero there, and a size with zero is ignored.
+/// that is missing or null is zero there, and a size with zero is ignored: a page that is hidden
+/// measures nothing, and says null.
 #[derive(Deserialize)]
 struct TerminalSize {
-    #[serde(rename = "Width", alias = "width", default)]
-    width: f64,
-    #[serde(rename = "Height", alias = "height", default)]
-    height: f64,
+    #[serde(rename = "Width", alias = "width")]
+    width: Option<f64>,
+    #[serde(rename = "Height", alias = "height")]
+    height: Option<f64>,
 }
 
 /// One whole message. What an API server ignores is unknown; what would stop its reading, or make
@@ -57,7 +58,8 @@ fn read_size(payload: &[u8]) -> Result<FromBrowser<'static>, Misunderstood> {
         return Ok(FromBrowser::Empty);
     }
     let TerminalSize { width, height } = read_object(payload)?;
-    Ok(FromBrowser::Resize(Size::new(side(Some(width))?, side(Some(height))?)))
+    let side = |number: Option<f64>| side(number.or(Some(0.0)));
+    Ok(FromBrowser::Resize(Size::new(side(width)?, side(height)?)))
 }
 
 /// Bytes that are encoded at once, from the end: a multiple of three, on the stack.
@@ -203,6 +205,7 @@ mod tests {
         assert_eq!(size(b"{\"width\":91,\"height\":31,\"x\":[]}\n"), is(91, 31));
         assert_eq!(size(br#"{"Width":70000,"Height":1}"#), is(65_535, 1));
         assert_eq!(size(br#"{"Width":91}"#), is(91, 0));
+        assert_eq!(size(br#"{"Width":null,"Height":null}"#), is(0, 0));
         assert_eq!(size(b""), Ok(None));
         for wrong in ["x", "[91,31]", r#"{"Width":-1,"Height":1}"#, r#"{"Width":"9"}"#, "{"] {
             assert!(size(wrong.as_bytes()).is_err(), "{wrong}");

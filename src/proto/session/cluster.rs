@@ -301,6 +301,11 @@ impl Leg {
         !self.exec.tty && self.exec.subprotocol.can_half_close()
     }
 
+    /// Whether the process reads from something that has an end.
+    pub(super) fn awaits_end_of_input(&self) -> bool {
+        !self.exec.tty && self.takes_input
+    }
+
     /// Tells the process that no more input comes.
     pub(super) fn close_input(&mut self) {
         if self.takes_input && self.can_close_input() {

@@ -68,7 +68,7 @@ impl Session {
         match self.browser.dialect.read(message) {
             Ok(FromBrowser::Input(bytes)) => self.input(&bytes, now),
             Ok(FromBrowser::Resize(Some(size))) => self.cluster.resize(size),
-            Ok(FromBrowser::Eof) => self.on_eof(),
+            Ok(FromBrowser::Eof) => self.on_eof(now),
             Ok(FromBrowser::Ack(bytes)) => self.browser.ack(bytes, now),
             Ok(FromBrowser::Pause) => self.browser.consumed = Consumed::Paused,
             Ok(FromBrowser::Resume) => self.browser.resume(now),
@@ -104,12 +104,22 @@ impl Session {
         self.cluster.input(bytes, now);
     }
 
-    fn on_eof(&mut self) {
+    fn on_eof(&mut self, now: Time) {
         if self.cluster.can_close_input() {
             self.cluster.close_input();
             if let Some(held) = &mut self.held {
                 held.eof = true;
             }
+        } else {
+            self.no_eof(now);
+        }
+    }
+
+    /// The end of the input cannot be passed on. A program of Kubernetes' own has sent all there is
+    /// and waits for what comes of it, which would be for ever: better it hears so.
+    pub(super) fn no_eof(&mut self, now: Time) {
+        if self.browser.dialect == Dialect::KubeV5 && self.cluster.awaits_end_of_input() {
+            self.end(Ending::new(Kind::BadRequest, NO_EOF), now);
         } else {
             self.browser.tell(&ToBrowser::Error { message: NO_EOF });
         }

@@ -29,7 +29,7 @@ use self::outcome::{End, ending_of};
 pub use self::outcome::{Outcome, Process, Traffic};
 use super::channel::{Status, Subprotocol};
 use super::ending::{Ending, Kind};
-use super::message::{Dialect, ToBrowser};
+use super::message::Dialect;
 
 /// Time since the session began.
 pub type Time = Duration;
@@ -213,7 +213,7 @@ impl Session {
             if held.eof && self.cluster.can_close_input() {
                 self.cluster.close_input();
             } else if held.eof {
-                self.browser.tell(&ToBrowser::Error { message: NO_EOF });
+                self.no_eof(now);
             }
         }
         self.cluster.finish();
