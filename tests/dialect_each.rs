@@ -156,14 +156,15 @@ fn exits(dialect: Dialect, subprotocol: Subprotocol, said: &[u8]) -> (Words, End
 fn an_exit_code_is_told_in_every_dialect() {
     for (code, said) in [(0, SUCCESS.to_vec()), (3, exit_status("3")), (137, exit_status("137"))] {
         let message = format!("exit code {code}");
-        let text = Told::Text(line(&message));
         let failure = "command terminated with non-zero exit code: \
             command terminated with exit code ";
         for dialect in Dialect::ALL {
             let (words, ending) = exits(dialect, Subprotocol::V5, &said);
             assert_eq!((ending.exit_code, words.code), (Some(code), 1000), "{dialect:?}");
             match dialect {
-                Dialect::Seed | Dialect::Ttyd => assert_eq!(words.told, [text.clone()]),
+                Dialect::Seed | Dialect::Ttyd => {
+                    assert_eq!(words.told, [Told::Text(line(&message))]);
+                }
                 Dialect::V1 => assert_eq!(status_of(&words.told)["exitCode"], code),
                 Dialect::Raw => assert_eq!(words.told, []),
                 Dialect::KubeV1 | Dialect::Base64V1 if code == 0 => assert_eq!(words.told, []),

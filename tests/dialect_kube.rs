@@ -59,7 +59,7 @@ fn output_of_one_channel_that_comes_together_leaves_as_one_frame() {
 fn full_frames_pass_in_frames_that_a_header_can_describe() {
     for dialect in KUBE {
         let mut rig = Rig::new(options(dialect, false));
-        let full = stdout(&[b'x'; 32 * 1024]);
+        let full = stdout(&vec![b'x'; 32 * 1024]);
         rig.cluster_sends(&full.repeat(4));
         rig.drain();
         assert_eq!(rig.browser.output().len(), 4 * 32 * 1024, "{dialect:?}");
