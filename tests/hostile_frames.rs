@@ -3,8 +3,8 @@
 //!
 //! One row for each input; the ids are those of the project's list. F8 (an unfinished message) is
 //! in `hostile_clock.rs`, F12 and F13 (browsers that go) in `endings.rs`, F14 (a flood of pings) in
-//! `backpressure.rs`, F17 (input before the session) in `relay_bytes.rs`. F10 has no case: in both
-//! dialects binary is input.
+//! `backpressure.rs`, F17 (input before the session) in `relay_bytes.rs`. F10 has no case: no dialect
+//! refuses binary, as no API server does. Each dialect's own are in `dialect_each.rs`.
 
 // A test ends at the first thing that is not as expected; that is what these are for.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
