@@ -64,10 +64,12 @@ for (const colorScheme of ['light', 'dark']) {
     await page.getByRole('button', { name: 'Container and shell' }).click();
     await check('another shell');
     await page.keyboard.press('Escape');
+    await page.focus('.xterm-helper-textarea');
     await paste(page, 'a\nb');
     await page.getByRole('dialog', { name: /^Paste/ }).waitFor();
     await check('question');
     await page.keyboard.press('Escape');
+    await page.getByRole('dialog').waitFor({ state: 'hidden' });
     await page.focus('.xterm-helper-textarea');
     await enter(page, 'exit 3');
     await until(status(page), /exit code 3/);
