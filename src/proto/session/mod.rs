@@ -34,6 +34,10 @@ use super::message::Dialect;
 /// Time since the session began.
 pub type Time = Duration;
 
+/// What stands on stderr for a program that says so where the cluster cannot be told.
+const NO_EOF_ON_V4: &str =
+    "the cluster does not speak v5, so the command is not told that its input is over";
+
 /// What a browser is told that says `eof` where it means nothing.
 const NO_EOF: &str = "eof needs a session without a terminal and a cluster that speaks v5";
 
@@ -213,7 +217,7 @@ impl Session {
             if held.eof && self.cluster.can_close_input() {
                 self.cluster.close_input();
             } else if held.eof {
-                self.no_eof(now);
+                self.no_eof();
             }
         }
         self.cluster.finish();
