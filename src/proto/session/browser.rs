@@ -84,6 +84,9 @@ pub(super) struct Unfinished {
 struct Open {
     start: usize,
     what: What,
+    /// The channel whose output is appended as it is, whatever else would be looked at; or zero, on
+    /// which there is none.
+    joins: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,12 +130,8 @@ impl Leg {
     /// Adds output to the open frame, so that what arrives together leaves as one.
     pub(super) fn output(&mut self, channel: u8, mut bytes: &[u8]) {
         self.told += bytes.len() as u64;
-        if let Some(Open { start, what }) = self.open
-            && match what {
-                What::Bytes => channel == channel::STDOUT,
-                What::Tagged(tag) => tag == channel,
-                _ => false,
-            }
+        if let Some(Open { start, joins, .. }) = self.open
+            && joins == channel
         {
             // The next of many small ones.
             let out = self.outbox.tail();
@@ -153,8 +152,9 @@ impl Leg {
             }
             (_, _) => (What::Tagged(channel), 1, 0),
         };
+        let joins = if matches!(what, What::Bytes | What::Tagged(_)) { channel } else { 0 };
         while !bytes.is_empty() {
-            let start = self.open(what);
+            let start = self.open(what, joins);
             let used = self.outbox.tail().len() - start;
             let room = MERGE_MAX.saturating_sub(used + spare) / growth;
             if room == 0 {
@@ -173,7 +173,7 @@ impl Leg {
     }
 
     /// Where the payload of the frame that takes such output starts.
-    pub(super) fn open(&mut self, what: What) -> usize {
+    pub(super) fn open(&mut self, what: What, joins: u8) -> usize {
         if self.open.is_some_and(|open| open.what != what) {
             self.finish();
         }
@@ -183,14 +183,14 @@ impl Leg {
             if let What::Tagged(tag) | What::Base64(tag) = what {
                 out.push(tag);
             }
-            Open { start, what }
+            Open { start, what, joins }
         });
         open.start
     }
 
     /// Finishes the open frame. Every turn ends with it, so that nothing waits for more.
     pub(super) fn finish(&mut self) {
-        let Some(Open { start, what }) = self.open.take() else { return };
+        let Some(Open { start, what, .. }) = self.open.take() else { return };
         let out = self.outbox.tail();
         let payload = start + frame::reserved(Masking::Plain);
         match what {

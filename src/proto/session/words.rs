@@ -114,7 +114,7 @@ impl Leg {
     }
 
     fn last_line(&mut self, message: &str) {
-        self.open(What::Text);
+        self.open(What::Text, 0);
         let out = self.outbox.tail();
         self.stdout.finish(out);
         self.stderr.finish(out);
