@@ -21,12 +21,12 @@ after(async () => {
   await demo?.stop();
 });
 
-async function visit(t, options = {}) {
+async function visit(t, options = {}, more = '') {
   const context = await chromium.newContext({ viewport: VIEW, permissions: ['clipboard-read', 'clipboard-write'], ...options });
   t.after(() => context.close());
   const page = await context.newPage();
   const seen = { complaints: complaints(page), sockets: sockets(page) };
-  await page.goto(demo.address);
+  await page.goto(demo.address + more);
   await connected(page);
   return { context, page, ...seen };
 }
@@ -139,6 +139,29 @@ test('several lines are pasted after a question, one line without', async (t) =>
   await until(screen(page), /echo fo"ur"/);
   await page.keyboard.press('Enter');
   await until(screen(page), /\nthree\n[^]*four\n/);
+  assert.deepEqual(complaints, []);
+});
+
+test('one line that ends is asked about where it would run at once', async (t) => {
+  const { page, complaints } = await visit(t, {}, '&shell=sh');
+  const question = page.getByRole('dialog', { name: 'Paste a whole line?' });
+  for (const end of ['\n', '\r\n', '\r']) {
+    await paste(page, `echo n"ot asked"${end}`);
+    await question.waitFor();
+    await page.keyboard.press('Escape');
+    await question.waitFor({ state: 'hidden' });
+  }
+  await paste(page, 'echo with"out an end"');
+  await until(lastLine(page), /without an end|echo with"out an end"$/);
+  assert.doesNotMatch(await screen(page)(), /not asked|n"ot/);
+  await page.keyboard.press('Enter');
+  await until(screen(page), /\nwithout an end\n/);
+
+  await paste(page, 'echo ask"ed"\n');
+  await question.waitFor();
+  await shot(page, 'tools-paste-line');
+  await page.getByRole('button', { name: 'Paste', exact: true }).last().click();
+  await until(screen(page), /\nasked\n/);
   assert.deepEqual(complaints, []);
 });
 

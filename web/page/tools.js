@@ -137,11 +137,13 @@ function addPaste(term) {
 }
 
 async function paste(term, text) {
-  const lines = text.replace(/\r?\n$/, '').split(/\r\n?|\n/).length;
-  if (lines > 1 && settings.askPaste) {
+  const lines = text.replace(/(\r\n?|\n)$/, '').split(/\r\n?|\n/).length;
+  // Where the shell does not know a paste from what is typed, one line that ends runs at once, too.
+  const runs = /[\r\n]/.test(text) && !term.modes.bracketedPasteMode;
+  if ((lines > 1 || runs) && settings.askPaste) {
     const yes = await ask({
-      title: `Paste ${lines} lines?`,
-      text: 'Each line may run as a command as soon as it arrives.',
+      title: lines > 1 ? `Paste ${lines} lines?` : 'Paste a whole line?',
+      text: lines > 1 ? 'Each line may run as a command as soon as it arrives.' : 'It may run as a command as soon as it arrives.',
       preview: text,
       yes: 'Paste',
     });
