@@ -165,6 +165,22 @@ test('one line that ends is asked about where it would run at once', async (t) =
   assert.deepEqual(complaints, []);
 });
 
+test('control characters in a paste arrive as something to be seen, all but tabs and ends of lines', async (t) => {
+  const { page, sockets, complaints } = await visit(t);
+  const before = sockets[0].sent.length;
+  await paste(page, 'a\x00\x03\x04\x07\x08\x0b\x0c\x0e\x15\x16\x1b[201~\x1f\x7f\x80\x9bz\u00a0é');
+  await until(lastLine(page), /z\u00a0é$/);
+  await page.keyboard.press('Control+c');
+  await paste(page, 'cat <<E\x04\r\n\tb\nE');
+  await page.getByRole('dialog', { name: 'Paste 3 lines?' }).waitFor();
+  assert.equal(await page.textContent('#question-preview'), 'cat <<E␄\r\n\tb\nE');
+  await page.getByRole('button', { name: 'Paste', exact: true }).last().click();
+  const sent = () => Buffer.concat(sockets[0].sent.slice(before).filter((it) => typeof it !== 'string')).toString();
+  await until(sent, (text) => text.endsWith('E\x1b[201~'));
+  assert.equal(sent(), '\x1b[200~a␀␃␄␇␈␋␌␎␕␖␛[201~␟␡\ufffd\ufffdz\u00a0é\x1b[201~\x03\x1b[200~cat <<E␄\r\tb\rE\x1b[201~');
+  assert.deepEqual(complaints, []);
+});
+
 test('what is selected is copied, and the clipboard pasted', async (t) => {
   const { page, complaints } = await visit(t);
   await enter(page, 'clear; echo 世界-to-copy');

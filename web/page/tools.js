@@ -136,7 +136,13 @@ function addPaste(term) {
   }, true);
 }
 
-async function paste(term, text) {
+// Nobody pastes a control character on purpose. One could end a bracketed paste from within, interrupt or
+// complete what is typed, or run it; so all but tabs and ends of lines are there to be seen.
+const visible = (text) => text.replace(/[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]/g, (char) =>
+  String.fromCharCode(char < ' ' ? 0x2400 + char.charCodeAt(0) : char === '\x7f' ? 0x2421 : 0xfffd));
+
+async function paste(term, given) {
+  const text = visible(given);
   const lines = text.replace(/(\r\n?|\n)$/, '').split(/\r\n?|\n/).length;
   // Where the shell does not know a paste from what is typed, one line that ends runs at once, too.
   const runs = /[\r\n]/.test(text) && !term.modes.bracketedPasteMode;
@@ -150,8 +156,7 @@ async function paste(term, text) {
     term.focus();
     if (!yes) return;
   }
-  // Nobody pastes an escape sequence on purpose, and one could end a bracketed paste from within.
-  term.paste(text.replaceAll('\x1b', '\u241b'));
+  term.paste(text);
 }
 
 /** Hands a text to the browser as a file. */
