@@ -235,6 +235,47 @@ test('a deep link has container, shell, command and the aliases of names', async
   await until(status(page), /^Ended \(/);
 });
 
+test('a ticket opens one session, and is nowhere to be seen afterwards', async (t) => {
+  const relay = await relayWith(t, '--auth', 'passthrough,ticket');
+  const ask = await fetch(`${relay.address}tickets?${SHELL}`, { method: 'POST', headers: { authorization: `Bearer ${tokens[0]}` } });
+  const { ticket } = await ask.json();
+  const context = await chromium.newContext({ viewport: VIEW });
+  t.after(() => context.close());
+  const page = await context.newPage();
+  const opened = sockets(page);
+  await page.goto(`${relay.address}?token=of-old-times&${SHELL}&ticket=${ticket}&else=x`);
+  await connected(page);
+  assert.equal(page.url(), `${relay.address}?${SHELL}`);
+  assert.equal(new URL(opened[0].url).searchParams.get('ticket'), ticket);
+  assert.doesNotMatch(opened[0].url, /token|else/);
+
+  await page.getByRole('button', { name: 'Container and shell' }).click();
+  const [tab] = await Promise.all([context.waitForEvent('page'), page.getByRole('button', { name: 'In a new tab' }).click()]);
+  await tab.getByRole('dialog', { name: 'A token is needed' }).waitFor();
+  assert.equal(tab.url(), `${relay.address}?${SHELL}`);
+
+  await enter(page, 'exit');
+  await until(status(page), /^Ended: exit code 0\./);
+  await page.keyboard.press('Enter');
+  await page.getByRole('dialog', { name: 'A token is needed' }).waitFor();
+  assert.doesNotMatch(opened[1].url, /ticket/);
+  await page.keyboard.press('Escape');
+  await page.getByRole('link', { name: 'Other container' }).click();
+  assert.doesNotMatch(page.url(), /ticket|token|else/);
+  await page.goBack();
+  await page.waitForLoadState();
+  assert.equal(page.url(), `${relay.address}?${SHELL}`);
+});
+
+test('a command can be given without input and without output', async (t) => {
+  const relay = await relayWith(t, '--auth', 'own');
+  const command = ['sh', '-c', 'cat; echo out; echo err >&2; exit 6'].map((word) => `&command=${encodeURIComponent(word)}`).join('');
+  const { page, sockets } = await visit(t, `${relay.address}?${SHELL}&tty=false&stdin=false&stdout=false${command}`);
+  await until(status(page), /^Ended: exit code 6\./);
+  assert.match(await screen(page)(), /^\nerr\n/);
+  assert.match(sockets[0].url, /&tty=false&stdin=false&stdout=false&/);
+});
+
 test('under a base path everything works, and with the slash forgotten, too', async (t) => {
   const relay = await relayWith(t, '--auth', 'own', '--base-path', '/deep/er/terminal');
   for (const slash of ['/', '']) {

@@ -10,15 +10,20 @@ import { openTerminal, writeEnd } from './terminal.js';
 import { addTools, copyText } from './tools.js';
 import { endWords, mayRetry, place, plain, remedy, sentence } from './words.js';
 
-// What the page hands on to `exec`, spelled as it came: the relay judges values and doubles.
+// What the page hands on to `exec`, spelled as it came: the relay judges values and doubles. All else, such
+// as an old address's token, is neither used nor kept.
 const CHOSEN = ['cluster', 'namespace', 'ns', 'pod', 'name', 'podName', 'container', 'containerName', 'shell'];
-const HANDED_ON = [...CHOSEN, 'command', 'tty'];
+const HANDED_ON = [...CHOSEN, 'command', 'stdin', 'stdout', 'tty'];
 const PING_MS = 10_000;
 const SETTLED_MS = 500; // before that a page that is being drawn measures itself
 
 const byId = (id) => document.getElementById(id);
-let page = new URLSearchParams(location.search);
+const given = [...new URLSearchParams(location.search)];
+const only = (...names) => new URLSearchParams(given.filter(([name]) => names.includes(name)));
+let page = only(...HANDED_ON);
+let ticket = only('ticket'); // for the first session alone: it is good for no other
 let token = '';
+if ([...page].length < given.length) history.replaceState(null, '', `?${page}`);
 
 /** What the address asks for, whatever it calls it. */
 function asked() {
@@ -141,8 +146,8 @@ function connect() {
   entitle({ pod: plain(names.pod), program: '' });
   show('connecting', `Connecting to ${plain(place(names))}…`);
 
-  const handedOn = new URLSearchParams([...page].filter(([name]) => HANDED_ON.includes(name)));
-  const opened = new Session('./', handedOn, { token });
+  const opened = new Session('./', new URLSearchParams([...page, ...ticket]), { token });
+  ticket = [];
   addon?.dispose();
   session?.close();
   session = opened;
@@ -215,7 +220,7 @@ async function openNew() {
   if (choice) {
     const { cluster, namespace, pod } = names;
     const others = choosing({ cluster, namespace, pod, container: choice.container, shell: choice.shell });
-    others.delete('command'); // a shell was asked for
+    for (const name of ['command', 'stdin', 'stdout']) others.delete(name); // a shell was asked for
     if (choice.where === 'tab') window.open(`?${others}`, '_blank', 'noopener');
     else {
       page = others;
