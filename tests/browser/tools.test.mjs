@@ -352,6 +352,46 @@ test('another container or shell opens in place, or in another tab', async (t) =
   assert.match(await status(page)(), /^Connected to demo\/shell\/side$/);
 });
 
+test('what the pod consists of is told to the dialog that asked, unless a name is being typed', async (t) => {
+  const { context, page } = await visit(t);
+  const pod = (...names) => ({
+    spec: { containers: names.map((name) => ({ name })), ephemeralContainers: [{ name: 'debugger' }] },
+    status: { phase: 'Running', containerStatuses: names.map((name) => ({ name, ready: true })) },
+  });
+  const reads = [];
+  await context.route('**/api/v1/namespaces/demo/pods/shell', (route) => { reads.push(route); });
+  const ask = async () => {
+    const before = reads.length;
+    await page.getByRole('button', { name: 'Container and shell' }).click();
+    return until(() => reads[before], (route) => route);
+  };
+  const tell = async (route, ...names) => {
+    const told = page.waitForResponse(route.request().url());
+    await route.fulfill({ json: pod(...names) });
+    await (await told).finished();
+    await page.evaluate(() => fetch('').then((answer) => answer.text())); // by now it has been read
+  };
+  const list = page.getByLabel('In container').and(page.locator('select'));
+  const name = page.getByLabel('In container').and(page.locator('input'));
+  const first = await ask();
+  await page.keyboard.press('Escape');
+  const second = await ask();
+  await tell(first, 'of-long-ago');
+  assert.deepEqual([await list.isVisible(), await name.isVisible()], [false, true]);
+  await name.focus();
+  await tell(second, 'main', 'side');
+  await list.waitFor();
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'new-container');
+  assert.deepEqual(await list.locator('option').allTextContents(), ['main', 'side', 'debugger (ephemeral)']);
+  await shot(page, 'tools-picker-ephemeral');
+  await page.keyboard.press('Escape');
+
+  const third = await ask();
+  await name.fill('si');
+  await tell(third, 'main', 'side');
+  assert.deepEqual([await list.isVisible(), await name.inputValue()], [false, 'si']);
+});
+
 test('with the keyboard alone one gets out of the terminal, through the tools, and back', async (t) => {
   const { page } = await visit(t);
   const focused = () => page.evaluate(() => document.activeElement.getAttribute('aria-label'));

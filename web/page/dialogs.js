@@ -33,6 +33,8 @@ export async function askToken(why) {
   return answer === 'yes' ? token : '';
 }
 
+let openings = 0; // of the dialog for another shell: a slow answer to one is no answer to the next
+
 /** Another container or shell of the pod: `{ container, shell, where }` with where it is to open, or nothing. */
 export async function askShell({ where, container, shell, isLive, pod }) {
   byId('new-pod').textContent = where;
@@ -45,30 +47,28 @@ export async function askShell({ where, container, shell, isLive, pod }) {
   shells.value = shell;
   if (shells.selectedIndex < 0) shells.selectedIndex = 0;
   const answer = shown(byId('new'));
-  // Whoever may not read the pod names the container.
+  const opening = openings += 1;
+  // Whoever may not read the pod names the container, and whoever has begun to is not interrupted.
   pod.then((found) => {
-    if (!found || !byId('new').open) return;
+    if (!found || !byId('new').open || opening !== openings || name.value !== container) return;
     fillContainers(list, found, container);
     list.hidden = false;
+    if (document.activeElement === name) list.focus();
     name.hidden = true;
   });
   const where_ = await answer;
   return where_ && { where: where_, container: (list.hidden ? name : list).value.trim(), shell: shells.value };
 }
 
-function fillContainers(list, pod, wanted) {
-  const statuses = [...pod.status?.containerStatuses ?? [], ...pod.status?.initContainerStatuses ?? []];
-  const usual = pod.metadata?.annotations?.['kubectl.kubernetes.io/default-container'];
-  const option = ({ name }, isInit) => {
-    const status = statuses.find((it) => it.name === name);
-    const facts = [name === usual && 'default', isInit && 'init', status && !status.ready && 'not ready'].filter(Boolean);
+function fillContainers(list, { metadata, spec, status }, wanted) {
+  const usual = metadata?.annotations?.['kubectl.kubernetes.io/default-container'];
+  const options = (containers, kind) => (containers ?? []).map(({ name }) => {
+    const isReady = status?.containerStatuses?.find((it) => it.name === name)?.ready ?? true;
+    const facts = [name === usual && 'default', kind, !isReady && 'not ready'].filter(Boolean);
     return new Option(name + (facts.length ? ` (${facts.join(', ')})` : ''), name);
-  };
-  const containers = pod.spec?.containers ?? [];
-  list.replaceChildren(
-    ...containers.map((it) => option(it, false)),
-    ...(pod.spec?.initContainers ?? []).map((it) => option(it, true)),
-  );
-  list.value = wanted || usual || containers[0]?.name || '';
+  });
+  list.replaceChildren(...options(spec?.containers),
+    ...options(spec?.ephemeralContainers, 'ephemeral'), ...options(spec?.initContainers, 'init'));
+  list.value = wanted || usual || '';
   if (list.selectedIndex < 0) list.selectedIndex = 0;
 }
