@@ -224,6 +224,52 @@ test('a connection that is dead without a word is seen to be', async (t) => {
   await until(() => page.textContent('#trip'), /^\d+ ms$/);
 });
 
+test('after a minute without an answer another session is offered, and taken back if one comes', async (t) => {
+  const relay = await relayWith(t, '--auth', 'own');
+  const context = await chromium.newContext({ viewport: VIEW });
+  t.after(() => context.close());
+  const page = await context.newPage();
+  await page.clock.install();
+  let [isDead, opened] = [false, 0];
+  const waiting = []; // as in a connection that breaks: nothing is lost until it is given up
+  await page.routeWebSocket(/\/exec\?/, (socket) => {
+    opened += 1;
+    const onward = socket.connectToServer();
+    socket.onMessage((message) => { if (isDead) waiting.push(() => onward.send(message)); else onward.send(message); });
+  });
+  await page.goto(`${relay.address}?${SHELL}`);
+  await connected(page);
+  const offered = () => page.isVisible('#again');
+  const trip = () => page.textContent('#trip');
+  isDead = true;
+  await page.clock.runFor(40_000);
+  await until(trip, /^no answer for \d+ s$/);
+  assert.equal(await offered(), false);
+  await page.clock.runFor(40_000);
+  await until(offered, (is) => is);
+  await page.keyboard.press('Enter');
+  isDead = false;
+  for (const send of waiting.splice(0)) send();
+  await until(trip, /^\d+ ms$/);
+  assert.deepEqual([await offered(), opened, await status(page)()], [false, 1, 'Connected to demo/shell/main']);
+
+  await enter(page, "printf '\\033[?1049h\\033[?1000hfu''ll'; read x");
+  await until(screen(page), /full/);
+  isDead = true;
+  await page.clock.runFor(90_000);
+  await until(offered, (is) => is);
+  await shot(page, 'access-no-answer');
+  isDead = false;
+  await page.getByRole('button', { name: 'Reconnect' }).click();
+  await until(screen(page), /\nLeft without an answer\.\n/);
+  await connected(page);
+  assert.deepEqual([opened, await offered()], [2, false]);
+  assert.equal(await page.evaluate(() => window.podwire.term.modes.mouseTrackingMode), 'none');
+  await enter(page, 'exit 3');
+  await until(status(page), /^Ended: exit code 3\./);
+  assert.equal(await offered(), true);
+});
+
 test('a deep link has container, shell, command and the aliases of names', async (t) => {
   const relay = await relayWith(t, '--auth', 'own');
   const { page } = await visit(t, `${relay.address}?ns=demo&podName=shell&containerName=side&shell=sh&cluster=demo`);

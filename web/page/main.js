@@ -15,6 +15,7 @@ import { endWords, mayRetry, place, plain, remedy, sentence } from './words.js';
 const CHOSEN = ['cluster', 'namespace', 'ns', 'pod', 'name', 'podName', 'container', 'containerName', 'shell'];
 const HANDED_ON = [...CHOSEN, 'command', 'stdin', 'stdout', 'tty'];
 const PING_MS = 10_000;
+const DEAD_MS = 60_000; // without an answer: when a relay gives up, too
 const SETTLED_MS = 500; // before that a page that is being drawn measures itself
 
 const byId = (id) => document.getElementById(id);
@@ -115,7 +116,7 @@ function makeScreen() {
   followKeyboard();
   scrollByTouch(term);
   window.podwire = { term }; // for tests and the curious
-  byId('again').addEventListener('click', () => { again?.(); term.focus(); });
+  byId('again').addEventListener('click', () => { (again ?? leave)(); term.focus(); });
   byId('copy').addEventListener('click', copyRemedy);
   setInterval(askBack, PING_MS);
   document.addEventListener('visibilitychange', askBack);
@@ -127,9 +128,19 @@ let asking = 0; // since when an answer is waited for
 // How long a way to the relay and back takes; a connection that is dead without a word shows it so.
 function askBack() {
   if (document.hidden || !isLive()) return;
-  if (asking) byId('trip').textContent = `no answer for ${Math.round((performance.now() - asking) / 1000)} s`;
-  else asking = performance.now();
+  if (asking) {
+    const waited = performance.now() - asking;
+    byId('trip').textContent = `no answer for ${Math.round(waited / 1000)} s`;
+    // Enter is left out: it is what one types to see whether there is an answer.
+    byId('again').hidden = waited < DEAD_MS;
+  } else asking = performance.now();
   session.ping();
+}
+
+// From a session that seems dead to another one.
+function leave() {
+  writeEnd(screen.term, 'Left without an answer.');
+  connect();
 }
 
 const isLive = () => Boolean(session?.ready) && !session.ending;
@@ -138,6 +149,7 @@ function connect() {
   const { term } = screen;
   const names = asked();
   again = null;
+  byId('trip').textContent = '';
   byId('again').hidden = byId('other').hidden = true;
   byId('other').search = new URLSearchParams({ cluster: names.cluster, namespace: names.namespace });
   offerRemedy();
@@ -167,6 +179,7 @@ function connect() {
   on('error', ({ message }) => console.warn('podwire:', message));
   on('pong', ({ milliseconds }) => {
     asking = 0;
+    byId('again').hidden = true;
     byId('trip').textContent = `${Math.max(1, Math.round(milliseconds))} ms`;
   });
   on('exit', async (end) => {
@@ -188,10 +201,8 @@ function ended(end) {
   show(end.kind === 'exit' ? 'ended' : 'failed', shortened(words, tail));
   writeEnd(screen.term, words);
   byId('other').hidden = false;
-  if (mayRetry(end)) {
-    again = connect;
-    byId('again').hidden = false;
-  }
+  again = mayRetry(end) ? connect : null;
+  byId('again').hidden = !again;
   if (end.kind === 'unauthorized') login(end);
 }
 
