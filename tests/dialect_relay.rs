@@ -272,7 +272,14 @@ async fn an_answer_of_an_api_server_is_passed_on_byte_by_byte() {
         ("409 Conflict", body, 409, true),
         ("429 Too Many Requests", body, 429, true),
         ("500 Internal Server Error", "a kubelet's own words", 500, false),
-        ("422 Unprocessable Entity", "{\"message\":\"no status\"}", 422, false),
+        ("407 Proxy Authentication Required", body, 407, true),
+        // What no API server says without a status is a gateway's.
+        ("407 Proxy Authentication Required", "<html>who are you?</html>", 502, false),
+        ("408 Request Timeout", "", 502, false),
+        ("421 Misdirected Request", "not here", 502, false),
+        ("422 Unprocessable Entity", "{\"message\":\"no status\"}", 502, false),
+        ("431 Request Header Fields Too Large", "{}", 502, false),
+        ("400 Bad Request", "a kubelet's own words", 400, false),
         ("302 Found", body, 502, false),
         ("204 No Content", "", 502, false),
     ] {

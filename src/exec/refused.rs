@@ -104,10 +104,19 @@ impl Refused {
             _ => Kind::ClusterProtocol,
         };
         let ending = Ending::new(kind, self.sentence());
-        // Where a redirect leads is nobody's business.
-        let is_refusal = self.status.is_client_error() || self.status.is_server_error();
         let answer = || Box::new(Answer { status: self.status.as_u16(), body: self.body.clone() });
-        Ending { answer: is_refusal.then(answer), ..ending }
+        Ending { answer: self.is_api_servers().then(answer), ..ending }
+    }
+
+    /// Whether it is an API server's own refusal, or could be: what else a gateway on the way says,
+    /// such as 407 of its own, is nothing that a Kubernetes client could act on. Where a redirect
+    /// leads is nobody's business.
+    fn is_api_servers(&self) -> bool {
+        match self.status.as_u16() {
+            400 | 401 | 403 | 404 | 409 | 429 | 500..=599 => true,
+            402..=499 => !self.body.is_empty(),
+            _ => false,
+        }
     }
 
     /// The same for a request that is no stream.
