@@ -298,6 +298,25 @@ fn short_limits_warn_at_half_of_their_time() {
     assert_eq!(life.notices(), ["idle_warning"]);
 }
 
+/// A log that is watched, or a job that takes long: who could type nothing is not idle.
+#[test]
+fn without_input_nobody_is_idle() {
+    for (tty, attached) in [(true, true), (true, false), (false, true), (false, false)] {
+        let limits = |it: &mut Limits| {
+            it.idle_timeout = Some(MINUTE * 30);
+            it.max_session = Some(MINUTE * 120);
+        };
+        let mut life = Life::new(Options { stdin: false, attached, ..options(tty, limits) });
+        assert!(life.live(MINUTE * 100).is_none());
+        // What is typed all the same goes nowhere, and begins nothing.
+        life.rig.browser_sends(&typed(b"lost"));
+        assert!(life.live(MINUTE * 19).is_none());
+        assert_eq!(life.notices(), ["max_session_warning"]);
+        assert_eq!(life.rig.cluster.input(), b"");
+        assert_eq!(life.live(MINUTE * 2).unwrap().ending.kind, Kind::MaxSession);
+    }
+}
+
 #[test]
 fn a_notice_is_a_line_of_text_where_there_are_no_messages() {
     let change = |limits: &mut Limits| limits.max_session = Some(MINUTE * 60);

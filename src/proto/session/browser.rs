@@ -59,7 +59,8 @@ pub(super) struct Leg {
     /// Whether the browser's close was read.
     pub(super) closed: bool,
     pub(super) pulse: Pulse,
-    /// When something was last typed.
+    /// When something was last typed; the end of all time where no input was asked for, for there
+    /// is nobody who could be idle.
     pub(super) typed_at: Time,
 }
 

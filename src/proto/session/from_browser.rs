@@ -88,7 +88,7 @@ impl Session {
 
     fn input(&mut self, bytes: &[u8], now: Time) {
         self.traffic.input += bytes.len() as u64;
-        if bytes.is_empty() {
+        if bytes.is_empty() || !self.cluster.exec.stdin {
             return;
         }
         self.browser.typed_at = now;

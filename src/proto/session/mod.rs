@@ -84,6 +84,9 @@ impl Session {
         let cluster = cluster::Leg::new(exec, options.mask_seed, &options.limits, Time::ZERO);
         let mut session = Self::of(options.dialect, cluster, options.limits);
         session.held = options.again.then(|| Box::new(Held::new(Time::ZERO)));
+        if !options.stdin {
+            session.browser.typed_at = Time::MAX;
+        }
         session.browser.greet(&options.place);
         if let Some(size) = options.size {
             // What was drawn before somebody attached is drawn again for a size that is new, so it

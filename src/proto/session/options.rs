@@ -96,7 +96,8 @@ pub struct Limits {
     /// again. Servers drop a connection after four hours without any; pings do not count
     /// (`k8s.io/apiserver/pkg/util/proxy/websocket.go`, `defaultIdleConnectionTimeout`).
     pub data_keepalive: Duration,
-    /// How long nothing may be typed; none for ever.
+    /// How long nothing may be typed; none for ever. It does not count where no input was asked
+    /// for.
     pub idle_timeout: Option<Duration>,
     /// How long a session may last; none for ever.
     pub max_session: Option<Duration>,
