@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use podwire::proto::ending::{Ending, Kind};
 use podwire::proto::message::{Dialect, Place};
-use podwire::proto::session::Session;
+use podwire::proto::session::{Options, Session};
 
 use session::readers::{BrowserReader, Told};
 use session::{
@@ -191,5 +191,92 @@ fn a_notice_is_a_line_of_the_terminal_if_there_is_one() {
         rig.stop(Kind::Drain);
         rig.drain();
         assert_eq!(rig.browser.told, expected, "{dialect:?}");
+    }
+}
+
+const BYTES: [Dialect; 2] = [Dialect::Raw, Dialect::Ttyd];
+
+/// A session whose first words were heard.
+fn pipes(dialect: Dialect) -> Rig {
+    let mut rig = Rig::new(options(dialect, false));
+    rig.drain();
+    rig.browser.told.clear();
+    rig
+}
+
+#[test]
+fn without_a_terminal_no_stream_cuts_a_character_of_the_other() {
+    let stdout = "aé世😀".as_bytes();
+    let stderr = "😀世éa".as_bytes();
+    for dialect in BYTES {
+        for chunk in 1..4 {
+            let mut rig = pipes(dialect);
+            for (out, err) in stdout.chunks(chunk).zip(stderr.chunks(chunk)) {
+                rig.cluster_sends(&[on_channel(1, out), on_channel(2, err)].concat());
+                rig.drain();
+                let output = rig.browser.output();
+                assert!(str::from_utf8(&output).is_ok(), "{dialect:?}, {chunk}: {output:x?}");
+            }
+            let mut all: Vec<char> =
+                String::from_utf8(rig.browser.output()).unwrap().chars().collect();
+            all.sort_unstable();
+            assert_eq!(all, ['a', 'a', 'é', 'é', '世', '世', '😀', '😀'], "{dialect:?}, {chunk}");
+        }
+    }
+}
+
+#[test]
+fn what_was_held_back_of_a_character_is_not_lost_at_the_end() {
+    for dialect in BYTES {
+        for last in [true, false] {
+            let mut rig = pipes(dialect);
+            rig.cluster_sends(&[stdout(b"a\xe4\xb8"), on_channel(2, b"b\xf0\x9f")].concat());
+            rig.drain();
+            assert_eq!(rig.browser.output(), b"ab", "{dialect:?}");
+            rig.cluster_sends(&if last {
+                [status(SUCCESS), cluster_close(1000)].concat()
+            } else {
+                cluster_close(1011)
+            });
+            rig.finish();
+            let output = rig.browser.output();
+            assert!(output.starts_with(b"ab\xe4\xb8\xf0\x9f"), "{dialect:?}: {output:x?}");
+        }
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_pass_as_they_are() {
+    let bytes: Vec<u8> = (0..=255).chain((0..=255).rev()).collect();
+    for dialect in BYTES {
+        for chunk in [1, 2, 3, 7, 600] {
+            let mut rig = pipes(dialect);
+            for piece in bytes.chunks(chunk) {
+                rig.cluster_sends(&stdout(piece));
+                rig.drain();
+            }
+            assert_eq!(rig.browser.output(), bytes, "{dialect:?}, {chunk}");
+        }
+        // And as much as fills frames, each of which ends in a character.
+        let text = "a世".repeat(40_000).into_bytes();
+        let mut rig = pipes(dialect);
+        let all: Vec<u8> = text.chunks(32 * 1024).flat_map(stdout).collect();
+        rig.cluster_sends(&all);
+        rig.drain();
+        assert!(rig.browser.output() == text, "{dialect:?}");
+    }
+}
+
+/// There is nobody who could cut it, and a program at the other end may wait for the byte.
+#[test]
+fn of_a_single_stream_nothing_is_held_back() {
+    for dialect in BYTES {
+        let only_stdout = Options { stderr: false, ..options(dialect, false) };
+        for options in [options(dialect, true), only_stdout] {
+            let mut rig = Rig::new(options);
+            rig.cluster_sends(&stdout(b"a\xe4"));
+            rig.drain();
+            assert_eq!(rig.browser.output(), b"a\xe4", "{dialect:?}");
+        }
     }
 }

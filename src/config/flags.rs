@@ -116,7 +116,12 @@ const GROUPS: &[(&str, &[Flag])] = &[
             flag("dead-after", "TIME", "60s", "how long either may be silent; above both pings"),
             flag("size-keepalive", "TIME", "1m", "say an idle terminal's size again; or off"),
             flag("slow-browser", "TIME", "5m", "how long a browser may take no output"),
-            flag("idle-timeout", "TIME", "30m", "how long nothing may be typed, if input is asked for; or off"),
+            flag(
+                "idle-timeout",
+                "TIME",
+                "30m",
+                "how long nothing is typed where it can be; or off",
+            ),
             flag("max-session", "TIME", "12h", "how long a session may last; or off"),
             flag("head-timeout", "TIME", "10s", "a request's head, and before it TLS"),
             flag("connect-timeout", "TIME", "10s", "cluster: TCP and TLS"),

@@ -219,6 +219,7 @@ impl Connector {
                     return Ok(Cluster {
                         early,
                         stdin: target.stdin,
+                        stderr: target.stderr,
                         size: target.size.filter(|_| target.tty),
                         attached: target.verb == Verb::Attach,
                         ..Cluster::new(io, subprotocol, place)

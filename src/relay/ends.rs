@@ -34,6 +34,8 @@ pub struct Cluster<S> {
     pub place: Place,
     /// Whether input was asked for.
     pub stdin: bool,
+    /// Whether error output was asked for. With a terminal there is none.
+    pub stderr: bool,
     /// The terminal's first size.
     pub size: Option<Size>,
     /// What becomes of the process if the session ends first.
@@ -88,8 +90,8 @@ impl Meter {
 }
 
 impl<S> Cluster<S> {
-    /// A process on a connection from which nothing was read yet: with input, without a first
-    /// size, hung up if the session ends first.
+    /// A process on a connection from which nothing was read yet: with input and error output, without a
+    /// first size, hung up if the session ends first.
     pub fn new(io: S, subprotocol: Subprotocol, place: Place) -> Self {
         Self {
             io,
@@ -97,6 +99,7 @@ impl<S> Cluster<S> {
             subprotocol,
             place,
             stdin: true,
+            stderr: true,
             size: None,
             leaving: Leaving::HangUp,
             attached: false,

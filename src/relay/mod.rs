@@ -75,6 +75,7 @@ where
         subprotocol: cluster.subprotocol,
         place: cluster.place,
         stdin: cluster.stdin,
+        stderr: cluster.stderr,
         size: cluster.size,
         leaving: cluster.leaving,
         attached: cluster.attached,

@@ -71,6 +71,7 @@ pub(crate) struct Model {
     dialect: Dialect,
     subprotocol: Subprotocol,
     tty: bool,
+    stderr: bool,
     grace: Duration,
     takes_input: bool,
     carry: [Vec<u8>; 2],
@@ -101,6 +102,7 @@ impl Model {
             dialect: options.dialect,
             subprotocol: options.subprotocol,
             tty: options.place.tty,
+            stderr: options.stderr,
             grace: options.limits.hangup_grace,
             takes_input: options.stdin,
             carry: [Vec::new(), Vec::new()],
@@ -147,17 +149,20 @@ impl Model {
         }
         self.output += bytes.len() as u64;
         let next = match self.dialect {
-            Dialect::Raw | Dialect::Ttyd => Told::Output(1, bytes.to_vec()),
-            Dialect::Seed => {
+            Dialect::Raw | Dialect::Ttyd if self.tty || !self.stderr => {
+                Told::Output(1, bytes.to_vec())
+            }
+            Dialect::Seed | Dialect::Raw | Dialect::Ttyd => {
                 let carry = &mut self.carry[usize::from(channel - 1)];
-                let mut text = String::new();
+                let (mut text, mut whole) = (String::new(), Vec::new());
                 for byte in bytes {
-                    read(carry, *byte, &mut text);
+                    read(carry, *byte, &mut text, &mut whole);
                 }
-                if text.is_empty() {
-                    return;
+                match self.dialect {
+                    _ if whole.is_empty() => return,
+                    Dialect::Seed => Told::Text(text),
+                    _ => Told::Output(1, whole),
                 }
-                Told::Text(text)
             }
             _ => Told::Output(channel, bytes.to_vec()),
         };
@@ -377,6 +382,14 @@ impl Model {
         }
     }
 
+    /// What was held back of characters that stayed unfinished, and what stands behind it.
+    fn tell_unfinished(&mut self, line: &[u8]) {
+        let rest = [&self.carry.concat(), line].concat();
+        if !rest.is_empty() {
+            tell(&mut self.told, Told::Output(1, rest));
+        }
+    }
+
     /// Adds what the dialect says at the end.
     pub(crate) fn last_words(&mut self, message: &str, close_reason: &str) {
         let Some(expect) = self.ended else { return };
@@ -396,9 +409,9 @@ impl Model {
                 "type": "exit", "kind": facts.name, "exitCode": expect.exit_code,
                 "message": message, "retry": facts.retry,
             })),
-            Dialect::Raw => {}
+            Dialect::Raw => self.tell_unfinished(b""),
             Dialect::Ttyd => {
-                tell(&mut self.told, Told::Output(1, line.into_bytes()));
+                self.tell_unfinished(line.as_bytes());
                 let begins_anew = self.output > 0
                     && matches!(expect.kind, Kind::ClusterLost | Kind::Drain | Kind::Internal);
                 if code != 1000 && !begins_anew {
@@ -443,19 +456,20 @@ fn failure(kind: Kind, code: u16, reason: &str, message: &str) -> serde_json::Va
 const EOF_REFUSED: &str = "eof needs a session without a terminal and a cluster that speaks v5";
 const MALFORMED: &str = "not a JSON object";
 
-/// One byte of text at a time: whole characters come out, and a mark for what cannot become one.
-fn read(carry: &mut Vec<u8>, byte: u8, out: &mut String) {
+/// One byte of output at a time: whole characters come out, and what cannot become one; as text
+/// with a mark in its place, and as it is.
+fn read(carry: &mut Vec<u8>, byte: u8, text: &mut String, whole: &mut Vec<u8>) {
     carry.push(byte);
     while !carry.is_empty() {
         match str::from_utf8(carry) {
-            Ok(text) => {
-                out.push_str(text);
-                carry.clear();
+            Ok(character) => {
+                text.push_str(character);
+                whole.append(carry);
             }
             Err(error) => {
                 let Some(invalid) = error.error_len() else { return };
-                out.push('\u{fffd}');
-                carry.drain(..invalid);
+                text.push('\u{fffd}');
+                whole.extend(carry.drain(..invalid));
             }
         }
     }

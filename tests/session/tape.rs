@@ -74,6 +74,7 @@ pub(crate) fn random_options(random: &mut Random) -> Options {
     options.stdin = random.percent(90);
     options.size = random.pick(&[None, Size::new(80, 24)]);
     options.mask_seed = random.next();
+    options.stderr = !options.mask_seed.is_multiple_of(4);
     let limits = Arc::make_mut(&mut options.limits);
     limits.outbox = random.pick(&[64, 1000, 16 * 1024, 256 * 1024]);
     limits.message_max = random.pick(&[1024, 20_000, 200_000]);

@@ -5,15 +5,16 @@
 //! and `v1` what they tell, `kube` and `ttyd` are those dialects whole; `raw` is bytes both ways and
 //! has nothing to say about them. What it must never know: sockets, when a session ends.
 
+mod carry;
 mod json;
 mod kube;
 mod seed;
 mod ttyd;
 mod v1;
 
+pub use self::carry::Carry;
 pub(crate) use self::kube::status;
 pub(super) use self::kube::{encode_in_place, last_status, translated};
-pub use self::seed::Carry;
 pub(super) use self::seed::line;
 pub(super) use self::ttyd::{NO_RECONNECT, OUTPUT, greeting};
 pub use self::v1::Place;

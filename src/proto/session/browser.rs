@@ -26,12 +26,23 @@ pub(super) enum State {
     Gone,
 }
 
+/// What output comes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Streams {
+    /// One stream, a terminal's.
+    Terminal,
+    Stdout,
+    /// Two, which may come in the middle of each other's characters.
+    StdoutAndStderr,
+}
+
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact by itself, and two are rare")]
 pub(super) struct Leg {
     pub(super) state: State,
     pub(super) parser: Parser,
     pub(super) outbox: Outbox,
     pub(super) dialect: Dialect,
+    pub(super) streams: Streams,
     /// The frame that takes output, while one turn lasts.
     open: Option<Open>,
     pub(super) stdout: Carry,
@@ -93,6 +104,8 @@ struct Open {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
     Bytes,
+    /// The same of a dialect that has nothing else, not even a place for stderr.
+    Raw,
     Text,
     /// Raw stderr, which becomes base64 when the frame is finished.
     Stderr,
@@ -109,6 +122,7 @@ impl Leg {
             parser: Parser::new(Masking::Masked, limits.message_max),
             outbox: Outbox::default(),
             dialect,
+            streams: Streams::Terminal,
             open: None,
             stdout: Carry::default(),
             stderr: Carry::default(),
@@ -142,18 +156,22 @@ impl Leg {
         }
         // Carried text may come out as one more replacement, hence the 16 to spare. Bytes have none:
         // two full frames of a cluster's, which is what one read brings, must fit into one.
+        let carries = self.carries_bytes();
+        let carried = if carries { Carry::MAX } else { 0 };
         let (what, growth, spare) = match (self.dialect, channel) {
             (Dialect::Seed, _) => (What::Text, Carry::GROWTH, 16),
             (Dialect::V1, channel::STDERR) => (What::Stderr, 2, 0),
-            (Dialect::V1 | Dialect::Raw, _) => (What::Bytes, 1, 0),
-            (Dialect::Ttyd, _) => (What::Tagged(OUTPUT), 1, 0),
+            (Dialect::V1, _) => (What::Bytes, 1, 0),
+            (Dialect::Raw, _) => (What::Raw, 1, carried),
+            (Dialect::Ttyd, _) => (What::Tagged(OUTPUT), 1, carried),
             (Dialect::Base64V4 | Dialect::Base64V1, _) => {
                 // Three bytes become four, the last of them perhaps with some to spare.
                 (What::Base64(b'0' + channel), 1, MERGE_MAX / 4 + 4)
             }
             (_, _) => (What::Tagged(channel), 1, 0),
         };
-        let joins = if matches!(what, What::Bytes | What::Tagged(_)) { channel } else { 0 };
+        let is_plain = !carries && matches!(what, What::Bytes | What::Raw | What::Tagged(_));
+        let joins = if is_plain { channel } else { 0 };
         while !bytes.is_empty() {
             let start = self.open(what, joins);
             let used = self.outbox.tail().len() - start;
@@ -168,8 +186,28 @@ impl Leg {
             match (what, channel) {
                 (What::Text, channel::STDERR) => self.stderr.push(piece, out),
                 (What::Text, _) => self.stdout.push(piece, out),
+                (_, channel::STDERR) if carries => self.stderr.pass(piece, out),
+                (_, _) if carries => self.stdout.pass(piece, out),
                 _ => out.extend_from_slice(piece),
             }
+        }
+    }
+
+    /// Whether both streams become one of bytes, so that what is cut of a character must wait for
+    /// the rest.
+    fn carries_bytes(&self) -> bool {
+        matches!(self.dialect, Dialect::Raw | Dialect::Ttyd)
+            && self.streams == Streams::StdoutAndStderr
+    }
+
+    /// Passes on what stayed unfinished, in such a frame.
+    pub(super) fn pass_all(&mut self, what: What) {
+        if self.carries_bytes() {
+            self.open(what, 0);
+            let out = self.outbox.tail();
+            self.stdout.pass_all(out);
+            self.stderr.pass_all(out);
+            self.finish();
         }
     }
 
@@ -197,7 +235,10 @@ impl Leg {
         match what {
             // All of it was carried over: an empty text would be a message without a meaning.
             _ if out.len() == payload => out.truncate(start),
-            What::Bytes | What::Tagged(_) => frame::finish(out, start, Opcode::Binary, None),
+            What::Tagged(_) if out.len() == payload + 1 => out.truncate(start),
+            What::Bytes | What::Raw | What::Tagged(_) => {
+                frame::finish(out, start, Opcode::Binary, None)
+            }
             What::Text => frame::finish(out, start, Opcode::Text, None),
             What::Stderr => {
                 let message = ToBrowser::stderr(&out[payload..]).to_json();

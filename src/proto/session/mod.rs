@@ -23,6 +23,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::browser::Streams;
 use self::held::Held;
 pub use self::options::{Leaving, Limits, Options};
 use self::outcome::{End, ending_of};
@@ -84,6 +85,11 @@ impl Session {
         let cluster = cluster::Leg::new(exec, options.mask_seed, &options.limits, Time::ZERO);
         let mut session = Self::of(options.dialect, cluster, options.limits);
         session.held = options.again.then(|| Box::new(Held::new(Time::ZERO)));
+        session.browser.streams = match (options.place.tty, options.stderr) {
+            (true, _) => Streams::Terminal,
+            (false, false) => Streams::Stdout,
+            (false, true) => Streams::StdoutAndStderr,
+        };
         if !options.stdin {
             session.browser.typed_at = Time::MAX;
         }

@@ -17,6 +17,8 @@ pub struct Options {
     pub place: Place,
     /// Whether input was asked for.
     pub stdin: bool,
+    /// Whether error output was asked for. With a terminal there is none.
+    pub stderr: bool,
     /// The terminal's first size, sent before anything else. Without a terminal it is not used.
     pub size: Option<Size>,
     /// What becomes of a process that is still running when the session ends.
@@ -40,6 +42,7 @@ impl Options {
             subprotocol,
             place,
             stdin: true,
+            stderr: true,
             size: None,
             leaving: Leaving::HangUp,
             attached: false,

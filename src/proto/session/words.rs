@@ -102,7 +102,7 @@ impl Leg {
         match self.dialect {
             Dialect::Seed => self.last_line(&ending.message),
             Dialect::V1 => self.tell(&ToBrowser::exit(ending)),
-            Dialect::Raw => {}
+            Dialect::Raw => self.pass_all(What::Raw),
             Dialect::Ttyd => self.last_of_ttyd(ending),
             _ => self.last_of_kube(ending),
         }
@@ -125,6 +125,7 @@ impl Leg {
     /// The page begins anew by itself unless it is told not to. It shall only where something was
     /// there and was cut off, not where nothing could be started or a limit was reached.
     fn last_of_ttyd(&mut self, ending: &Ending) {
+        self.pass_all(What::Tagged(OUTPUT));
         self.ttyd_line(&ending.message);
         let was_cut = matches!(ending.kind, Kind::ClusterLost | Kind::Drain | Kind::Internal);
         if ending.close_code != Some(NORMAL) && !(was_cut && self.told > 0) {
