@@ -143,7 +143,8 @@ impl Leg {
     }
 
     /// Adds output to the open frame, so that what arrives together leaves as one.
-    pub(super) fn output(&mut self, channel: u8, mut bytes: &[u8]) {
+    #[inline]
+    pub(super) fn output(&mut self, channel: u8, bytes: &[u8]) {
         self.told += bytes.len() as u64;
         if let Some(Open { start, joins, .. }) = self.open
             && joins == channel
@@ -154,6 +155,12 @@ impl Leg {
                 return out.extend_from_slice(bytes);
             }
         }
+        self.add(channel, bytes);
+    }
+
+    /// The same where there is more to it.
+    #[inline(never)]
+    fn add(&mut self, channel: u8, mut bytes: &[u8]) {
         // Carried text may come out as one more replacement, hence the 16 to spare. Bytes have none:
         // two full frames of a cluster's, which is what one read brings, must fit into one.
         let carries = self.carries_bytes();
