@@ -11,13 +11,13 @@ use std::sync::Arc;
 use podwire::proto::channel::Subprotocol;
 use podwire::proto::ending::{Ending, Kind};
 use podwire::proto::message::Dialect;
-use podwire::proto::session::Session;
+use podwire::proto::session::{Options, Session};
 use serde_json::{Value, json};
 
 use session::readers::{BrowserReader, Sent, Told};
 use session::{
-    Rig, SUCCESS, browser_frame, cluster_close, exit_status, internal_error, on_channel, options,
-    speak, status, stdout,
+    Rig, SUCCESS, browser_frame, cluster_close, exit_status, internal_error, ms, on_channel,
+    options, speak, status, stdout,
 };
 
 const TEXT: &str = "aé世😀z";
@@ -357,6 +357,63 @@ fn a_size_is_said_in_every_dialect_that_has_one() {
             // A second one without a terminal would stop a server's reading for good.
             let expected = if tty { vec![(132, 50)] } else { vec![] };
             assert_eq!(rig.cluster.sizes(), expected, "{dialect:?}");
+        }
+    }
+}
+
+/// Lets a notice come in the middle of a character of a channel, which is whole after that.
+fn notice_in_a_character(mut options: Options, channel: u8, cut: usize, drains: bool) -> Rig {
+    let limits = Arc::make_mut(&mut options.limits);
+    limits.drain_notice = ms(5000);
+    limits.max_session = Some(ms(200_000));
+    let mut rig = Rig::new(options);
+    let (front, back) = "😀".as_bytes().split_at(cut);
+    rig.cluster_sends(&on_channel(channel, front));
+    rig.drain();
+    rig.wait(ms(139_000));
+    if drains {
+        rig.stop(Kind::Drain);
+    } else {
+        rig.wait(ms(31_000));
+    }
+    rig.drain();
+    for byte in back.chunks(1) {
+        rig.cluster_sends(&on_channel(channel, byte));
+        rig.drain();
+    }
+    rig
+}
+
+/// A line between two halves of a character would spoil both. It waits, and is told once.
+#[test]
+fn a_notice_stands_in_no_character() {
+    let told = |rig: &Rig, wanted: u8| {
+        let bytes = rig.browser.told.iter().filter_map(|told| match told {
+            Told::Output(channel, bytes) if *channel == wanted => Some(&bytes[..]),
+            Told::Text(text) => Some(text.as_bytes()),
+            _ => None,
+        });
+        String::from_utf8(bytes.collect::<Vec<_>>().concat())
+    };
+    for dialect in Dialect::ALL.into_iter().filter(|it| *it != Dialect::V1) {
+        for (tty, channel) in [(true, 1), (false, 1), (false, 2)] {
+            for (drains, cut) in [(true, 1), (true, 3), (false, 2), (false, 3)] {
+                let rig = notice_in_a_character(options(dialect, tty), channel, cut, drains);
+                let what = format!("{dialect:?}, {tty}, {channel}, {drains}, {cut}");
+                let (one, two) = (told(&rig, 1).expect(&what), told(&rig, 2).expect(&what));
+                let all = if dialect == Dialect::Seed { one } else { one + &two };
+                assert!(all.contains('😀'), "{what}: {all}");
+                // The time that is left is that of the moment in which it is told.
+                let waits = (tty || channel == 2) && dialect.kube().is_some()
+                    || tty && matches!(dialect, Dialect::Raw | Dialect::Ttyd);
+                let words = match (drains, waits) {
+                    (true, _) => "stopped",
+                    (false, true) => "longest time and ends in 30 s",
+                    (false, false) => "longest time and ends in 60 s",
+                };
+                let is_told = tty || dialect != Dialect::Raw;
+                assert_eq!(all.matches(words).count(), usize::from(is_told), "{what}: {all}");
+            }
         }
     }
 }

@@ -90,6 +90,21 @@ impl Carry {
         self.len = 0;
     }
 
+    /// Takes note of how a piece ends that is passed on whole, if that is in a character.
+    pub(in crate::proto) fn follow(&mut self, piece: &[u8]) {
+        let last = &piece[piece.len().saturating_sub(Self::MAX)..];
+        let carried = usize::from(self.len);
+        let mut bytes = [0; 2 * Self::MAX];
+        bytes[..carried].copy_from_slice(&self.bytes[..carried]);
+        bytes[carried..carried + last.len()].copy_from_slice(last);
+        self.keep(begun(&bytes[..carried + last.len()]));
+    }
+
+    /// Whether the last piece ended with a whole character.
+    pub(in crate::proto) fn is_empty(self) -> bool {
+        self.len == 0
+    }
+
     fn keep(&mut self, begun: &[u8]) {
         self.bytes[..begun.len()].copy_from_slice(begun);
         // A character that is not whole has at most three bytes.

@@ -243,8 +243,10 @@ impl Leg {
             // All of it was carried over: an empty text would be a message without a meaning.
             _ if out.len() == payload => out.truncate(start),
             What::Tagged(_) if out.len() == payload + 1 => out.truncate(start),
-            What::Bytes | What::Raw | What::Tagged(_) => {
-                frame::finish(out, start, Opcode::Binary, None)
+            What::Bytes => frame::finish(out, start, Opcode::Binary, None),
+            What::Raw | What::Tagged(_) => {
+                self.follow(what, payload);
+                frame::finish(self.outbox.tail(), start, Opcode::Binary, None);
             }
             What::Text => frame::finish(out, start, Opcode::Text, None),
             What::Stderr => {
@@ -253,9 +255,35 @@ impl Leg {
                 frame::append(out, Opcode::Text, &message, None);
             }
             What::Base64(_) => {
+                self.follow(what, payload);
+                let out = self.outbox.tail();
                 encode_in_place(out, payload + 1);
                 frame::finish(out, start, Opcode::Text, None);
             }
+        }
+    }
+
+    /// Takes note of whether a frame ends in a character that is passed on as it comes.
+    fn follow(&mut self, what: What, payload: usize) {
+        let (carry, from) = match what {
+            _ if self.carries_bytes() => return,
+            What::Tagged(channel::STDERR) | What::Base64(b'2') => (&mut self.stderr, payload + 1),
+            What::Raw => (&mut self.stdout, payload),
+            _ => (&mut self.stdout, payload + 1),
+        };
+        carry.follow(&self.outbox.tail()[from..]);
+    }
+
+    /// Whether a line would stand in the middle of a character now. Where what is cut is held back
+    /// it never does.
+    pub(super) fn is_cut(&self) -> bool {
+        match self.dialect {
+            Dialect::Seed | Dialect::V1 => false,
+            _ if self.carries_bytes() => false,
+            _ if self.dialect.kube().is_some() && self.streams != Streams::Terminal => {
+                !self.stderr.is_empty()
+            }
+            _ => !self.stdout.is_empty(),
         }
     }
 

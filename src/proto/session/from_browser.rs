@@ -4,7 +4,8 @@ use super::super::ending::{Ending, Kind};
 use super::super::frame::{Event, Kind as MessageKind};
 use super::super::message::{Dialect, FromBrowser, ToBrowser};
 use super::browser::{Consumed, Unfinished};
-use super::{NO_EOF, NO_EOF_ON_V4, Session, Time, browser, cluster};
+use super::timers::Notice;
+use super::{NO_EOF, Session, Time, browser, cluster};
 
 /// Messages that are not understood end the session at this number: a page that keeps sending
 /// them is broken or is not one of ours.
@@ -68,7 +69,7 @@ impl Session {
         match self.browser.dialect.read(message) {
             Ok(FromBrowser::Input(bytes)) => self.input(&bytes, now),
             Ok(FromBrowser::Resize(Some(size))) => self.cluster.resize(size),
-            Ok(FromBrowser::Eof) => self.on_eof(),
+            Ok(FromBrowser::Eof) => self.on_eof(now),
             Ok(FromBrowser::Ack(bytes)) => self.browser.ack(bytes, now),
             Ok(FromBrowser::Pause) => self.browser.consumed = Consumed::Paused,
             Ok(FromBrowser::Resume) => self.browser.resume(now),
@@ -104,23 +105,23 @@ impl Session {
         self.cluster.input(bytes, now);
     }
 
-    fn on_eof(&mut self) {
+    fn on_eof(&mut self, now: Time) {
         if self.cluster.can_close_input() {
             self.cluster.close_input();
             if let Some(held) = &mut self.held {
                 held.eof = true;
             }
         } else {
-            self.no_eof();
+            self.no_eof(now);
         }
     }
 
     /// The end of the input cannot be passed on. Who sent it through kubectl waits for what comes of
     /// it, perhaps for ever, and shall know why.
-    pub(super) fn no_eof(&mut self) {
+    pub(super) fn no_eof(&mut self, now: Time) {
         if self.browser.dialect == Dialect::KubeV5 && self.cluster.awaits_end_of_input() {
             self.cluster.takes_input = false;
-            self.browser.notice("no_eof", NO_EOF_ON_V4, false);
+            self.notice(Notice::NoEof, now);
         } else {
             self.browser.tell(&ToBrowser::Error { message: NO_EOF });
         }

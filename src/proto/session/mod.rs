@@ -28,6 +28,7 @@ use self::held::Held;
 pub use self::options::{Leaving, Limits, Options};
 use self::outcome::{End, ending_of};
 pub use self::outcome::{Outcome, Process, Traffic};
+use self::timers::Notice;
 use super::channel::{Status, Subprotocol};
 use super::ending::{Ending, Kind};
 use super::message::Dialect;
@@ -58,6 +59,8 @@ pub struct Session {
     stopping: Option<Box<(Time, Ending)>>,
     idle_warned: bool,
     lifetime_warned: bool,
+    /// What could not be told in the middle of a character; of two the newer.
+    late: Option<Notice>,
     /// Since when a leg is not read, while it is not.
     browser_paused_at: Option<Time>,
     cluster_paused_at: Option<Time>,
@@ -129,6 +132,7 @@ impl Session {
             stopping: None,
             idle_warned: false,
             lifetime_warned: false,
+            late: None,
             browser_paused_at: None,
             cluster_paused_at: None,
         }
@@ -174,6 +178,9 @@ impl Session {
             }
         }
         self.browser.finish();
+        if let Some(late) = self.late {
+            self.notice(late, now);
+        }
         self.cluster.finish();
         self.settle(now);
     }
@@ -196,8 +203,8 @@ impl Session {
         let notice = self.limits.drain_notice;
         let is_drain = ending.kind == Kind::Drain;
         if is_drain && self.ending.is_none() && self.stopping.is_none() && !notice.is_zero() {
-            self.browser.notice("drain", &ending.message, self.cluster.exec.tty);
             self.stopping = Some(Box::new((now.saturating_add(notice), ending)));
+            self.notice(Notice::Drain, now);
         } else {
             self.end_soon(ending, now);
         }
@@ -226,7 +233,7 @@ impl Session {
             if held.eof && self.cluster.can_close_input() {
                 self.cluster.close_input();
             } else if held.eof {
-                self.no_eof();
+                self.no_eof(now);
             }
         }
         self.cluster.finish();

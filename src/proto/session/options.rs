@@ -8,6 +8,7 @@ use super::super::message::{Dialect, Place};
 
 /// What a session is about.
 #[derive(Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "two are Kubernetes' own parameters")]
 pub struct Options {
     /// How the browser wants to be talked to.
     pub dialect: Dialect,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::held::Held;
 use super::outcome::End;
-use super::{Ending, Kind, Session, Time, browser, cluster};
+use super::{Ending, Kind, NO_EOF_ON_V4, Session, Time, browser, cluster};
 
 /// A timer that is so late was not late by itself: the program was stopped, or its machine.
 const ASLEEP: Time = Time::from_secs(5);
@@ -98,9 +98,7 @@ impl Session {
             }
             if idle.warn <= now && !self.idle_warned {
                 self.idle_warned = true;
-                let left = in_words(idle.end.saturating_sub(now));
-                let message = format!("the session ends in {left} unless you type something");
-                self.browser.notice("idle_warning", &message, self.cluster.exec.tty);
+                self.notice(Notice::Idle, now);
             }
         }
         if let Some(lifetime) = self.lifetime() {
@@ -110,11 +108,37 @@ impl Session {
             }
             if lifetime.warn <= now && !self.lifetime_warned {
                 self.lifetime_warned = true;
+                self.notice(Notice::Lifetime, now);
+            }
+        }
+    }
+
+    /// Tells what happens or is going to, unless it is not any more. In a stream of bytes it waits for
+    /// the end of a character that has begun.
+    pub(super) fn notice(&mut self, notice: Notice, now: Time) {
+        self.late = self.browser.is_cut().then_some(notice);
+        if self.late.is_some() {
+            return;
+        }
+        match notice {
+            Notice::Idle => {
+                let Some(idle) = self.idle().filter(|_| self.idle_warned) else { return };
+                let left = in_words(idle.end.saturating_sub(now));
+                let message = format!("the session ends in {left} unless you type something");
+                self.browser.notice("idle_warning", &message);
+            }
+            Notice::Lifetime => {
+                let Some(lifetime) = self.lifetime() else { return };
                 let left = in_words(lifetime.end.saturating_sub(now));
                 let message =
                     format!("the session has reached its longest time and ends in {left}");
-                self.browser.notice("max_session_warning", &message, self.cluster.exec.tty);
+                self.browser.notice("max_session_warning", &message);
             }
+            Notice::Drain => {
+                let Some(stopping) = &self.stopping else { return };
+                self.browser.notice("drain", &stopping.1.message);
+            }
+            Notice::NoEof => self.browser.notice("no_eof", NO_EOF_ON_V4),
         }
     }
 
@@ -201,6 +225,15 @@ impl Session {
         let paused = &mut self.traffic.cluster_paused_us;
         note_pause(&mut self.cluster_paused_at, cluster_open && !reads_cluster, paused, now);
     }
+}
+
+/// What a user is told that is no ending.
+#[derive(Clone, Copy)]
+pub(super) enum Notice {
+    Idle,
+    Lifetime,
+    Drain,
+    NoEof,
 }
 
 /// An end that can be foreseen, and is told beforehand.

@@ -8,7 +8,7 @@ use super::super::message::{
     Dialect, NO_RECONNECT, OUTPUT, Place, ToBrowser, encode_in_place, greeting, last_status, line,
     translated,
 };
-use super::browser::{Leg, State, What};
+use super::browser::{Leg, State, Streams, What};
 
 /// The close code of an end that was to be expected.
 const NORMAL: u16 = 1000;
@@ -48,27 +48,26 @@ impl Leg {
 
     /// Tells the user something that is no ending. Without a terminal nothing of it may stand among
     /// output that a program reads; seeds have one in any case.
-    pub(super) fn notice(&mut self, kind: &'static str, message: &str, tty: bool) {
+    pub(super) fn notice(&mut self, kind: &'static str, message: &str) {
         if self.state != State::Open {
             return;
         }
         self.finish();
         let out = self.outbox.tail();
-        match self.dialect {
-            Dialect::Seed => frame::append(out, Opcode::Text, line(message).as_bytes(), None),
-            Dialect::V1 => {
+        match (self.dialect, self.streams) {
+            (Dialect::Seed, _) => frame::append(out, Opcode::Text, line(message).as_bytes(), None),
+            (Dialect::V1, _) => {
                 let text = ToBrowser::Notice { kind, message }.to_json();
                 frame::append(out, Opcode::Text, &text, None);
             }
-            Dialect::Raw if tty => {
+            (Dialect::Raw, Streams::Terminal) => {
                 frame::append(out, Opcode::Binary, line(message).as_bytes(), None);
             }
-            Dialect::Raw => {}
-            Dialect::Ttyd => self.ttyd_line(message),
-            _ => {
-                let channel = if tty { channel::STDOUT } else { channel::STDERR };
-                self.say(channel, line(message).as_bytes());
-            }
+            (Dialect::Ttyd, _) => self.ttyd_line(message),
+            // There is no place for it but among the output.
+            (Dialect::Raw, _) | (_, Streams::Stdout) => {}
+            (_, Streams::Terminal) => self.say(channel::STDOUT, line(message).as_bytes()),
+            (_, Streams::StdoutAndStderr) => self.say(channel::STDERR, line(message).as_bytes()),
         }
     }
 
