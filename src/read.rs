@@ -62,6 +62,11 @@ async fn read(shared: &Shared, asked: &Asked<'_>, found: Found) -> Result<Respon
     if let Form::Discovery(document) = found.form {
         return Ok(json(Body::from(document)));
     }
+    if found.form == Form::Namespace {
+        // Where a pod is not found kubectl looks for its namespace, and shows what it hears of that
+        // if it is another 404; else what it heard of the pod.
+        return Err(Ending::new(Kind::Forbidden, "this relay tells nothing of namespaces").into());
+    }
     wanted.check()?;
     wanted.target.trace = Trace::of(asked.headers);
     let busy = |_| Ending::new(Kind::Limit, "too many pods are being read");

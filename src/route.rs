@@ -179,6 +179,8 @@ pub(crate) enum Form {
     Ticket,
     /// Where a pod's containers are told.
     Pod,
+    /// Where kubectl asks about the namespace of a pod that is not there.
+    Namespace,
     /// Where kubectl asks what there is, with the answer.
     Discovery(&'static str),
 }
@@ -199,13 +201,15 @@ const RESOURCES: &str = concat!(
 );
 
 /// Every address but those of the page and of `--route`.
-const ADDRESSES: [(&str, Form); 15] = [
+const ADDRESSES: [(&str, Form); 17] = [
     ("api", Form::Discovery(VERSIONS)),
     ("apis", Form::Discovery(GROUPS)),
     ("api/v1", Form::Discovery(RESOURCES)),
     ("clusters/{cluster}/api", Form::Discovery(VERSIONS)),
     ("clusters/{cluster}/apis", Form::Discovery(GROUPS)),
     ("clusters/{cluster}/api/v1", Form::Discovery(RESOURCES)),
+    ("api/v1/namespaces/{namespace}", Form::Namespace),
+    ("clusters/{cluster}/api/v1/namespaces/{namespace}", Form::Namespace),
     ("api/v1/namespaces/{namespace}/pods/{pod}", Form::Pod),
     ("clusters/{cluster}/api/v1/namespaces/{namespace}/pods/{pod}", Form::Pod),
     ("exec", Form::Short),
@@ -249,7 +253,7 @@ pub(crate) fn find(path: &str, query: &str, templates: &[Template]) -> Option<Fo
         Form::Short | Form::Ticket => short_form(&query),
         Form::Long(verb) => long_form(verb, &values, &query),
         Form::Template => template_form(&values, &query),
-        Form::Pod | Form::Discovery(_) => pod_form(&values),
+        Form::Pod | Form::Namespace | Form::Discovery(_) => pod_form(&values),
     });
     Some(Found { form, wanted })
 }

@@ -275,7 +275,7 @@ async fn respond(
     let query = uri.query().unwrap_or_default();
     let found = route::find(path, query, &config.routes).ok_or_else(no_such_address)?;
     let sources = &shared.sources;
-    if matches!(found.form, Form::Pod | Form::Discovery(_)) {
+    if matches!(found.form, Form::Pod | Form::Namespace | Form::Discovery(_)) {
         let (method, headers) = (request.method(), request.headers());
         let asked = Asked { config, sources, method, headers, uri: &uri, remote };
         return Ok(read::respond(shared, &asked, found).await);

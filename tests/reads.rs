@@ -91,6 +91,20 @@ async fn what_is_not_there_or_no_name_is_refused_as_a_session_is() {
     assert_eq!((posted.status, posted.header("allow")), (405, Some("GET, HEAD")));
 }
 
+/// kubectl asks there once a pod was not found, and shows what it hears if it is a 404.
+#[tokio::test]
+async fn a_namespace_is_nothing_that_is_told() {
+    let cluster = cluster(Behaviour::default()).await;
+    let relay = Relay::start(&cluster).await;
+    for path in ["/api/v1/namespaces/demo", "/clusters/demo/api/v1/namespaces/demo"] {
+        get(&relay, path, "").await.assert_refusal(403, "forbidden", path);
+    }
+    let relay = Start::passthrough().before(&cluster).await;
+    let answer = get(&relay, "/api/v1/namespaces/demo", "").await;
+    answer.assert_refusal(401, "unauthorized", "no token");
+    assert_eq!(cluster.connections(), 0, "nobody asked the cluster");
+}
+
 /// What a pod's own answer is made of stays with the cluster, and so does what else there is.
 #[tokio::test]
 async fn discovery_knows_pods_and_nothing_else() {
