@@ -1,6 +1,9 @@
 //! What the tests share that run programs beside the relay.
 #![allow(dead_code, reason = "each of them uses its part of this")]
 
+pub(crate) mod front;
+pub(crate) mod kubectl;
+
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
