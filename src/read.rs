@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, UPGRADE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
@@ -48,6 +49,10 @@ async fn read(shared: &Shared, asked: &Asked<'_>, found: Found) -> Result<Respon
     if asked.method != Method::GET && asked.method != Method::HEAD {
         let message = "only GET and HEAD";
         return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message).with(ALLOW, "GET, HEAD"));
+    }
+    if asked.headers.contains_key(UPGRADE) {
+        // Somebody forgot the end of another address.
+        return Err(Ending::new(Kind::NotFound, "no such address; sessions are at …/exec").into());
     }
     not_for_others(asked)?;
     let mut wanted = found.wanted;
