@@ -56,30 +56,35 @@ const received = (page) => () => page.evaluate(() => window.received);
 test('after ten seconds of yes the heap is small, and Ctrl-C gives the prompt within half a second', async (t) => {
   const { page, heap } = await visit(t);
   await connected(page);
-  await enter(page, 'yes');
-  await until(screen(page), /\ny\ny\ny\n/);
-  const end = Date.now() + 10_000;
-  let most = 0;
-  await until(async () => { most = Math.max(most, await heap()); return Date.now(); }, (now) => now > end);
-  // The page's own clock, from the key to the prompt on the screen. It listens before the key is pressed,
-  // as a key overtakes what the page is asked to do.
+  // The page's own clock, from the key to the prompt on the screen. It listens before any key is pressed, as
+  // a key overtakes what a flooded page is asked to do.
   await page.evaluate(() => {
     const { term } = window.podwire;
-    addEventListener('keydown', ({ key, ctrlKey }) => {
-      if (key !== 'c' || !ctrlKey) return;
-      const begun = performance.now();
-      term.onRender(() => {
-        const { active } = term.buffer;
-        const line = active.getLine(active.baseY + active.cursorY).translateToString(true);
-        if (/[#$] $/.test(line)) window.waited ??= performance.now() - begun;
-      });
-    }, true);
+    window.waited = [];
+    let begun = 0;
+    addEventListener('keydown', ({ key, ctrlKey }) => { if (key === 'c' && ctrlKey) begun = performance.now(); }, true);
+    term.onRender(() => {
+      const { active } = term.buffer;
+      const line = active.getLine(active.baseY + active.cursorY).translateToString(true);
+      if (!begun || !/[#$] $/.test(line)) return;
+      window.waited.push(performance.now() - begun);
+      begun = 0;
+    });
   });
-  await page.keyboard.press('Control+c');
-  const milliseconds = await until(() => page.evaluate(() => window.waited), (waited) => waited !== undefined);
+  let most = 0;
+  // Three times, because whoever else uses the machine is measured as well.
+  for (const [at, seconds] of [10, 2, 2].entries()) {
+    await enter(page, 'clear; yes');
+    await until(screen(page), /\ny\ny\ny\n/);
+    const end = Date.now() + seconds * 1000;
+    await until(async () => { most = Math.max(most, await heap()); return Date.now(); }, (now) => now > end);
+    await page.keyboard.press('Control+c');
+    await until(() => page.evaluate(() => window.waited.length), (times) => times === at + 1);
+  }
+  const times = (await page.evaluate(() => window.waited)).map(Math.round);
   const bytes = await received(page)();
-  t.diagnostic(`${Math.round(milliseconds)} ms after ${Math.round(bytes / MIB)} MiB, heap at most ${Math.round(most / MIB)} MiB`);
-  assert.ok(milliseconds < 500, `${milliseconds} ms`);
+  t.diagnostic(`${times} ms, ${Math.round(bytes / MIB)} MiB in all, heap at most ${Math.round(most / MIB)} MiB`);
+  assert.ok([...times].sort((a, b) => a - b)[1] < 500, `${times} ms`);
   assert.ok(most < HEAP_MAX, `${most} bytes`);
   assert.ok(bytes > MIB, `a flood of ${bytes} bytes is none`);
   await enter(page, 'echo he"re"');
