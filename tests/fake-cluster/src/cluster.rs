@@ -27,6 +27,11 @@ use crate::random;
 use crate::script::Script;
 use crate::seen::{Seen, Session};
 
+/// What the kernel keeps of a connection's output, which it doubles for its bookkeeping: about what
+/// it comes to by itself between two machines. There it grows with the segments on the way; those of
+/// loopback are of 64 KiB, and four megabytes of a flood would still come after an interrupt.
+const SEND_BUFFER: u32 = 256 * 1024;
+
 /// As many connections may wait as a bench opens at once.
 const BACKLOG: u32 = 4096;
 
@@ -173,6 +178,7 @@ impl FakeCluster {
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
         socket.set_reuseaddr(true)?;
+        socket.set_send_buffer_size(SEND_BUFFER)?;
         socket.bind(options.listen)?;
         let addr = socket.local_addr()?;
         let cluster = Arc::new(Cluster {
