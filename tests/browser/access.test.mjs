@@ -308,8 +308,9 @@ test('a ticket opens one session, and is nowhere to be seen afterwards', async (
   await page.keyboard.press('Escape');
   await page.getByRole('link', { name: 'Other container' }).click();
   assert.doesNotMatch(page.url(), /ticket|token|else/);
-  await page.goBack();
-  await page.waitForLoadState();
+  // The page loads itself anew there; a context that is closed under a page that loads is never closed.
+  await Promise.all([page.waitForEvent('load'), page.goBack()]);
+  await page.getByRole('dialog', { name: 'A token is needed' }).waitFor();
   assert.equal(page.url(), `${relay.address}?${SHELL}`);
 });
 
