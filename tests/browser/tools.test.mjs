@@ -314,6 +314,7 @@ test('links open without a way back, and named ones after a question', async (t)
   assert.equal(await page.textContent('#question-preview'), 'https://hidden.example/y');
   await shot(page, 'tools-link-question');
   const [named] = await Promise.all([context.waitForEvent('page'), page.getByRole('button', { name: 'Open', exact: true }).click()]);
+  await named.waitForLoadState();
   assert.equal(await named.evaluate(() => window.opener), null);
 });
 
