@@ -186,9 +186,14 @@ impl Relay {
         &self.folder
     }
 
-    /// Waits until it has ended, and gives its exit code.
+    /// Waits until it has ended and everything that it has written is there, and gives its exit code.
     pub async fn ended(&mut self) -> Option<i32> {
-        within("the relay ends", self.child.wait()).await.unwrap().code()
+        let status = within("the relay ends", self.child.wait()).await.unwrap();
+        for output in [&mut self.log, &mut self.stdout] {
+            let end = async { while output.changed().await.is_ok() {} };
+            within("the relay's output ends", end).await;
+        }
+        status.code()
     }
 }
 
