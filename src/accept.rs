@@ -24,6 +24,9 @@ use crate::route::Query;
 /// The body of every response of ours.
 pub type Body = Full<bytes::Bytes>;
 
+/// The type of most of them.
+pub(crate) const JSON: &str = "application/json";
+
 /// How a token travels in a browser, which cannot set headers. It stands among the subprotocols
 /// and is none (`k8s.io/apiserver/pkg/authentication/request/websocket`).
 pub(crate) const BEARER_SUBPROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
@@ -68,6 +71,11 @@ impl Refusal {
         refusal
     }
 
+    /// 405, in these words, where others are allowed.
+    pub(crate) fn method(message: &'static str, allowed: &'static str) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, message).with(ALLOW, allowed)
+    }
+
     pub(crate) fn with(mut self, name: HeaderName, value: &'static str) -> Self {
         self.header = Some((name, HeaderValue::from_static(value)));
         self
@@ -80,12 +88,9 @@ impl Refusal {
             Some(Answer { body, .. }) if !body.is_empty() => body.clone(),
             _ => status(&self.ending, self.status.as_u16()),
         };
-        let mut response = Response::new(Body::from(body));
+        let mut response = response(JSON, body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         // What follows a refused upgrade may be frames; it must not be taken for a request.
         let mut connection = HeaderValue::from_static("close");
         if self.status == StatusCode::UPGRADE_REQUIRED {
@@ -106,6 +111,25 @@ impl Refusal {
         }
         response
     }
+}
+
+/// Fails for what is no reading.
+pub(crate) fn only_get(method: &Method) -> Result<(), Refusal> {
+    match *method {
+        Method::GET | Method::HEAD => Ok(()),
+        _ => Err(Refusal::method("only GET and HEAD", "GET, HEAD")),
+    }
+}
+
+/// An answer that nobody keeps, because the next may be another. hyper leaves the body out where the
+/// method is HEAD, and keeps its length.
+pub(crate) fn response(content_type: &'static str, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 impl From<Ending> for Refusal {
@@ -168,7 +192,7 @@ pub fn accept<B>(request: &mut Request<B>) -> Result<(Response<Body>, Upgrade), 
         let is_spdy =
             request.headers().get(UPGRADE).is_some_and(|it| it.as_bytes().starts_with(b"SPDY/"));
         let message = if is_spdy { NO_SPDY } else { "only GET opens a WebSocket" };
-        return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message).with(ALLOW, "GET"));
+        return Err(Refusal::method(message, "GET"));
     }
     let has_body = request.headers().get(CONTENT_LENGTH).is_some_and(|length| length != "0");
     if has_body || request.headers().contains_key(TRANSFER_ENCODING) {

@@ -7,10 +7,7 @@ use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 
-use hyper::header::{
-    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue,
-    X_CONTENT_TYPE_OPTIONS,
-};
+use hyper::header::{AUTHORIZATION, HeaderMap};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -18,7 +15,7 @@ use subtle::ConstantTimeEq;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use crate::accept::{Body, Refusal};
+use crate::accept::{Body, JSON, Refusal, only_get, response};
 use crate::config::Config;
 use crate::credential::Token;
 use crate::door::{Door, Remote, accept_all, http};
@@ -32,7 +29,6 @@ use crate::registry::{Facts, Registry};
 /// What Prometheus reads.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
-const JSON: &str = "application/json";
 
 /// What operators may see.
 #[derive(Debug)]
@@ -111,31 +107,31 @@ impl Desk {
         origin::check_origin(request.headers(), "http", &[])?;
         match request.uri().path() {
             "/livez" | "/healthz" => {
-                only_get(request)?;
-                Ok(response(TEXT, "ok\n".into()))
+                only_get(request.method())?;
+                Ok(response(TEXT, "ok\n"))
             }
             "/readyz" => {
-                only_get(request)?;
+                only_get(request.method())?;
                 if !registry.is_draining() {
-                    return Ok(response(TEXT, "ok\n".into()));
+                    return Ok(response(TEXT, "ok\n"));
                 }
-                let mut response = response(TEXT, "draining\n".into());
+                let mut response = response(TEXT, "draining\n");
                 *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
                 Ok(response)
             }
             "/metrics" => {
-                only_get(request)?;
+                only_get(request.method())?;
                 let (active, totals) = (registry.count(), registry.totals());
                 let text = metrics.render(active, totals, registry.is_draining());
-                Ok(response(METRICS, text.into()))
+                Ok(response(METRICS, text))
             }
             "/sessions" if self.may_see_sessions(request.headers()) => {
-                only_get(request)?;
+                only_get(request.method())?;
                 let entries = registry.list();
                 let facts: Vec<Facts> = entries.iter().map(|entry| entry.facts()).collect();
                 // Serializing strings and numbers into a vector has no way to fail.
                 let body = serde_json::to_vec(&facts).unwrap_or_default();
-                Ok(response(JSON, body.into()))
+                Ok(response(JSON, body))
             }
             path => match path.strip_prefix("/sessions/") {
                 Some(id) if self.may_see_sessions(request.headers()) => {
@@ -169,38 +165,17 @@ fn token_in(path: &Path) -> Option<Token> {
 
 fn end_session(registry: &Registry, method: &Method, id: &str) -> Result<Response<Body>, Refusal> {
     if method != Method::DELETE {
-        return Err(not_allowed("only DELETE", "DELETE"));
+        return Err(Refusal::method("only DELETE", "DELETE"));
     }
     if !registry.stop(id) {
         return Err(not_found("no such session"));
     }
     // It is told, and its process hung up, after this answer.
-    let mut response = response(TEXT, "ending\n".into());
+    let mut response = response(TEXT, "ending\n");
     *response.status_mut() = StatusCode::ACCEPTED;
     Ok(response)
 }
 
-fn only_get<B>(request: &Request<B>) -> Result<(), Refusal> {
-    match *request.method() {
-        Method::GET | Method::HEAD => Ok(()),
-        _ => Err(not_allowed("only GET and HEAD", "GET, HEAD")),
-    }
-}
-
-fn not_allowed(message: &'static str, allowed: &'static str) -> Refusal {
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message).with(ALLOW, allowed)
-}
-
 fn not_found(message: &'static str) -> Refusal {
     Ending::new(Kind::NotFound, message).into()
-}
-
-/// hyper leaves the body out where the method is HEAD, and keeps its length.
-fn response(content_type: &'static str, body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
 }

@@ -1,13 +1,13 @@
 //! HTTP for the terminal page and its assets (feature `ui`).
 
 use hyper::header::{
-    ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
-    ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION, REFERRER_POLICY, VARY,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+    HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION, REFERRER_POLICY, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 
-use crate::accept::{Body, Refusal};
+use crate::accept::{Body, Refusal, only_get};
 use crate::origin::Origin;
 use crate::ui::{Accepts, asset};
 
@@ -33,10 +33,7 @@ pub(crate) fn respond<B>(
     frames: &[Origin],
 ) -> Result<Option<Response<Body>>, Refusal> {
     let Some(asset) = asset(path, accepts(request)) else { return Ok(None) };
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        let message = "only GET and HEAD";
-        return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message).with(ALLOW, "GET, HEAD"));
-    }
+    only_get(request.method())?;
     let mut response = Response::new(Body::default());
     let headers = response.headers_mut();
     let caching = if asset.immutable { "public, max-age=31536000, immutable" } else { "no-cache" };

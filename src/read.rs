@@ -6,15 +6,12 @@
 
 use std::time::Duration;
 
-use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, UPGRADE,
-    X_CONTENT_TYPE_OPTIONS,
-};
-use hyper::{Method, Response, StatusCode};
+use hyper::Response;
+use hyper::header::{HeaderName, HeaderValue, ORIGIN, UPGRADE};
 use serde::Serialize;
 use tokio::time::timeout;
 
-use crate::accept::{Body, Refusal};
+use crate::accept::{Body, JSON, Refusal, only_get, response};
 use crate::attend::Shared;
 use crate::auth::Asked;
 use crate::exec::Pod;
@@ -46,10 +43,7 @@ pub(crate) async fn respond(shared: &Shared, asked: &Asked<'_>, found: Found) ->
 }
 
 async fn read(shared: &Shared, asked: &Asked<'_>, found: Found) -> Result<Response<Body>, Refusal> {
-    if asked.method != Method::GET && asked.method != Method::HEAD {
-        let message = "only GET and HEAD";
-        return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message).with(ALLOW, "GET, HEAD"));
-    }
+    only_get(asked.method)?;
     if asked.headers.contains_key(UPGRADE) {
         // Somebody forgot the end of another address.
         return Err(Ending::new(Kind::NotFound, "no such address; sessions are at …/exec").into());
@@ -65,7 +59,7 @@ async fn read(shared: &Shared, asked: &Asked<'_>, found: Found) -> Result<Respon
     });
     let connector = connector.ok_or_else(|| Ending::new(Kind::NotFound, "no such cluster"))?;
     if let Form::Discovery(document) = found.form {
-        return Ok(json(Body::from(document)));
+        return Ok(json(document));
     }
     if found.form == Form::Namespace {
         // Where a pod is not found kubectl looks for its namespace, and shows what it hears of that
@@ -84,7 +78,7 @@ async fn read(shared: &Shared, asked: &Asked<'_>, found: Found) -> Result<Respon
     let pod = pod.map_err(|ending| Refusal::of(ending, Dialect::KubeV5))?;
     let typed = Typed { kind: "Pod", api_version: "v1", pod: &pod };
     // Serializing strings into a vector has no way to fail.
-    Ok(json(Body::from(serde_json::to_vec(&typed).unwrap_or_default())))
+    Ok(json(serde_json::to_vec(&typed).unwrap_or_default()))
 }
 
 /// Fails for what another site's page asks for without saying its origin, as for an image: it cannot
@@ -106,12 +100,9 @@ struct Typed<'a> {
     pod: &'a Pod,
 }
 
-fn json(body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
+fn json(body: impl Into<Body>) -> Response<Body> {
+    let mut response = response(JSON, body);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
     response
 }

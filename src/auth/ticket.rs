@@ -13,8 +13,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL,
-    CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN, TRANSFER_ENCODING, VARY,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_LENGTH, HeaderMap,
+    HeaderValue, ORIGIN, TRANSFER_ENCODING, VARY,
 };
 use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
@@ -23,7 +23,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::{Asked, Granted, User};
-use crate::accept::{Body, Refusal};
+use crate::accept::{Body, JSON, Refusal, response};
 use crate::origin::Origin;
 use crate::proto::ending::{Ending, Kind};
 use crate::route::{Query, Wanted};
@@ -97,8 +97,7 @@ struct Given<'a> {
 /// Checks what a request for a ticket must be before anybody's credential is looked at.
 pub(super) fn check(asked: &Asked<'_>) -> Result<(), Refusal> {
     if asked.method != Method::POST {
-        let message = "a ticket is asked for with POST";
-        return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message).with(ALLOW, "POST"));
+        return Err(Refusal::method("a ticket is asked for with POST", "POST"));
     }
     let length = asked.headers.get(CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
     if length.unwrap_or(0) > BODY_MAX || asked.headers.contains_key(TRANSFER_ENCODING) {
@@ -167,12 +166,9 @@ impl Tickets {
         let ticket = URL_SAFE_NO_PAD.encode(secret);
         let given = Given { ticket: &ticket, expires_in_seconds: LIFE.as_secs() };
         // Serializing strings and numbers into a vector has no way to fail.
-        let mut response =
-            Response::new(Body::from(serde_json::to_vec(&given).unwrap_or_default()));
+        let mut response = response(JSON, serde_json::to_vec(&given).unwrap_or_default());
         *response.status_mut() = StatusCode::CREATED;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(VARY, HeaderValue::from_static("Origin"));
         // It was allowed to ask, so it may read the answer (WHATWG Fetch, "CORS protocol").
         if let Some(origin) = asked.headers.get(ORIGIN) {
