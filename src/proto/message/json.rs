@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::super::channel::Size;
-use super::{FromBrowser, Misunderstood, read_json, side};
+use super::{FromBrowser, Misunderstood, read_json, read_object, side};
 
 /// A text that is borrowed where it has no escapes. serde does that for a `Cow`, but not for one
 /// inside an `Option`.
@@ -57,13 +57,10 @@ impl<'a> FromBrowser<'a> {
     /// What is wrong with it, in words for the browser. The session lives on.
     pub fn parse(text: &'a [u8]) -> Result<Self, Misunderstood> {
         let trimmed = text.trim_ascii();
-        // serde would take an array for a struct, too.
-        match trimmed.first() {
-            None => return Ok(Self::Empty),
-            Some(b'{') => {}
-            Some(_) => return Err("not a JSON object"),
+        if trimmed.is_empty() {
+            return Ok(Self::Empty);
         }
-        let Some(Text(kind)) = read_json::<Type>(trimmed)?.kind else { return Ok(Self::Unknown) };
+        let Some(Text(kind)) = read_object::<Type>(trimmed)?.kind else { return Ok(Self::Unknown) };
         match &*kind {
             "input" => match read_json(trimmed)? {
                 Input { input: Some(Text(text)), data: None } => Ok(Self::Input(match text {
