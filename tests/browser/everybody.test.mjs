@@ -3,31 +3,21 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import {
-  browser, complaints, connected, enter, paste, program, screen, shot, sockets, start, status, until,
+  complaints, connected, demoAndChromium, enter, paste, screen, shot, sockets, status, until,
 } from './support.mjs';
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const PHONE = { viewport: { width: 390, height: 720 }, hasTouch: true, isMobile: true, deviceScaleFactor: 2 };
-let demo, chromium;
-
-before(async () => {
-  demo = await start(program('PODWIRE_TEST_DEMO', 'examples/demo'), ['--listen', '127.0.0.1:0']);
-  chromium = await browser();
-});
-
-after(async () => {
-  await chromium?.close();
-  await demo?.stop();
-});
+const the = demoAndChromium();
 
 async function visit(t, parameters, options = {}) {
-  const context = await chromium.newContext({ viewport: { width: 960, height: 540 }, ...options });
+  const context = await the.chromium.newContext({ viewport: { width: 960, height: 540 }, ...options });
   t.after(() => context.close());
   const page = await context.newPage();
   const seen = { complaints: complaints(page), sockets: sockets(page) };
-  const url = new URL(demo.address);
+  const url = new URL(the.demo.address);
   if (parameters !== undefined) url.search = parameters;
   await page.goto(url.href);
   return { context, page, ...seen };
@@ -74,12 +64,12 @@ for (const colorScheme of ['light', 'dark']) {
     await enter(page, 'exit 3');
     await until(status(page), /exit code 3/);
     await check('ended');
-    await page.goto(demo.address.replace('pod=shell', 'pod=nosuch'));
+    await page.goto(the.demo.address.replace('pod=shell', 'pod=nosuch'));
     await until(status(page), /not_found/);
     await check('failed');
     await page.evaluate(() => document.getElementById('login').showModal());
     await check('token');
-    await page.goto(demo.address.replace(/\?.*/, ''));
+    await page.goto(the.demo.address.replace(/\?.*/, ''));
     await page.waitForSelector('form:not([hidden])');
     await check('form');
   });

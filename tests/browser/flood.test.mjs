@@ -6,28 +6,20 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { browser, connected, enter, program, screen, start, status, until } from './support.mjs';
+import { connected, demoAndChromium, enter, screen, status, until } from './support.mjs';
 
 const MIB = 1024 * 1024;
 const HEAP_MAX = 150 * MIB;
 const LARGE = 200_000_000;
-let demo, chromium, folder;
+const the = demoAndChromium();
+let folder;
 
-before(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'podwire-flood-'));
-  demo = await start(program('PODWIRE_TEST_DEMO', 'examples/demo'), ['--listen', '127.0.0.1:0']);
-  chromium = await browser();
-});
-
-after(async () => {
-  await chromium?.close();
-  await demo?.stop();
-  if (folder) rmSync(folder, { recursive: true });
-});
+before(() => { folder = mkdtempSync(join(tmpdir(), 'podwire-flood-')); });
+after(() => { if (folder) rmSync(folder, { recursive: true }); });
 
 /** A page that counts what its WebSocket brings, and somebody who watches its heap. */
 async function visit(t, parameters) {
-  const context = await chromium.newContext({ viewport: { width: 960, height: 540 } });
+  const context = await the.chromium.newContext({ viewport: { width: 960, height: 540 } });
   t.after(() => context.close());
   const page = await context.newPage();
   await page.addInitScript(() => {
@@ -39,7 +31,7 @@ async function visit(t, parameters) {
       }
     };
   });
-  const url = new URL(demo.address);
+  const url = new URL(the.demo.address);
   if (parameters) url.search = parameters;
   await page.goto(url.href);
   const devtools = await context.newCDPSession(page);

@@ -3,25 +3,15 @@
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { after, before, test } from 'node:test';
-import { browser, complaints, enter, program, shot, start, until } from './support.mjs';
+import { test } from 'node:test';
+import { complaints, demoAndChromium, enter, shot, until } from './support.mjs';
 
 const read = (name) => readFileSync(new URL(`../../web/${name}`, import.meta.url), 'utf8');
 const EXAMPLE = /```js\n([^]*?)```/.exec(read('README.md'))[1];
-let demo, chromium;
-
-before(async () => {
-  demo = await start(program('PODWIRE_TEST_DEMO', 'examples/demo'), ['--listen', '127.0.0.1:0']);
-  chromium = await browser();
-});
-
-after(async () => {
-  await chromium?.close();
-  await demo?.stop();
-});
+const the = demoAndChromium();
 
 test('the example of the module works in a page of somebody\'s own', async (t) => {
-  const base = demo.address.replace(/\?.*/, '');
+  const base = the.demo.address.replace(/\?.*/, '');
   const imports = { '@xterm/xterm': `${base}assets/any/xterm.mjs`, podwire: './podwire.js', 'podwire/addon': './podwire-addon.js' };
   const files = {
     '': ['text/html', `<!doctype html><title>Mine</title><link rel="icon" href="data:,">
@@ -31,7 +21,7 @@ test('the example of the module works in a page of somebody\'s own', async (t) =
     'podwire.js': ['text/javascript', read('podwire.js')],
     'podwire-addon.js': ['text/javascript', read('podwire-addon.js')],
   };
-  const context = await chromium.newContext({
+  const context = await the.chromium.newContext({
     viewport: { width: 960, height: 540 },
     // A page that the test answers for has no address, and Chromium asks before such a page may reach loopback.
     permissions: ['local-network-access'],

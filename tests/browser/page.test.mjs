@@ -3,32 +3,22 @@
 
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import {
-  browser, complaints, connected, enter, messages, program, screen, shot, sockets, start, status, until,
+  complaints, connected, demoAndChromium, enter, messages, screen, shot, sockets, status, until,
 } from './support.mjs';
 
 const VIEW = { width: 960, height: 540 };
-let demo, chromium;
-
-before(async () => {
-  demo = await start(program('PODWIRE_TEST_DEMO', 'examples/demo'), ['--listen', '127.0.0.1:0']);
-  chromium = await browser();
-});
-
-after(async () => {
-  await chromium?.close();
-  await demo?.stop();
-});
+const the = demoAndChromium();
 
 const size = (page) => page.evaluate(() => ({ rows: window.podwire.term.rows, cols: window.podwire.term.cols }));
 
 /** A new page at the demo's address with other parameters, or as the demo printed it. */
 async function visit(parameters, options = {}) {
-  const context = await chromium.newContext({ viewport: VIEW, ...options });
+  const context = await the.chromium.newContext({ viewport: VIEW, ...options });
   const page = await context.newPage();
   const seen = { complaints: complaints(page), sockets: sockets(page) };
-  const url = new URL(demo.address);
+  const url = new URL(the.demo.address);
   if (parameters !== undefined) url.search = parameters;
   const response = await page.goto(url.href);
   return { context, page, response, ...seen };
@@ -164,7 +154,7 @@ test('a pod that is not there is told in words, without a reconnect that cannot 
 test('when the relay ends, the page says so, and the demo has ended cleanly', async () => {
   const { context, page } = await visit();
   await connected(page);
-  assert.equal(await demo.stop(), 0, demo.log());
+  assert.equal(await the.demo.stop(), 0, the.demo.log());
   await until(status(page), /^Ended \(.*Press Enter to reconnect\.$/);
   await page.keyboard.press('Enter');
   await until(status(page), /^Ended \(no connection\)/);

@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { after, before } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
 
@@ -76,6 +77,20 @@ export function browser() {
     args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync',
       '--disable-background-networking', '--disable-component-update'],
   });
+}
+
+/** The demo and a fresh Chromium, there as long as a file's tests run: `const the = demoAndChromium()`. */
+export function demoAndChromium() {
+  const the = { demo: undefined, chromium: undefined };
+  before(async () => {
+    the.demo = await start(program('PODWIRE_TEST_DEMO', 'examples/demo'), ['--listen', '127.0.0.1:0']);
+    the.chromium = await browser();
+  });
+  after(async () => {
+    await the.chromium?.close();
+    await the.demo?.stop();
+  });
+  return the;
 }
 
 /** What the page complains about: broken policies, script errors, files that do not load. */

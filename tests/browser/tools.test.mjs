@@ -3,30 +3,20 @@
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import {
-  browser, complaints, connected, enter, paste, program, screen, shot, sockets, start, status, until,
+  complaints, connected, demoAndChromium, enter, paste, screen, shot, sockets, status, until,
 } from './support.mjs';
 
 const VIEW = { width: 960, height: 540 };
-let demo, chromium;
-
-before(async () => {
-  demo = await start(program('PODWIRE_TEST_DEMO', 'examples/demo'), ['--listen', '127.0.0.1:0']);
-  chromium = await browser();
-});
-
-after(async () => {
-  await chromium?.close();
-  await demo?.stop();
-});
+const the = demoAndChromium();
 
 async function visit(t, options = {}, more = '') {
-  const context = await chromium.newContext({ viewport: VIEW, permissions: ['clipboard-read', 'clipboard-write'], ...options });
+  const context = await the.chromium.newContext({ viewport: VIEW, permissions: ['clipboard-read', 'clipboard-write'], ...options });
   t.after(() => context.close());
   const page = await context.newPage();
   const seen = { complaints: complaints(page), sockets: sockets(page) };
-  await page.goto(demo.address + more);
+  await page.goto(the.demo.address + more);
   await connected(page);
   return { context, page, ...seen };
 }
@@ -75,12 +65,12 @@ test('characters of every length are typed, shown and arrive', async (t) => {
 });
 
 test('with a graphics card it draws by that, and without it when that goes away', async (t) => {
-  const context = await chromium.newContext({ viewport: VIEW });
+  const context = await the.chromium.newContext({ viewport: VIEW });
   t.after(() => context.close());
   const page = await context.newPage();
   const loaded = [];
   page.on('request', (request) => { if (/addon-webgl/.test(request.url())) loaded.push(request.url()); });
-  await page.goto(demo.address);
+  await page.goto(the.demo.address);
   await connected(page);
   await enter(page, 'echo w"ithout"');
   await until(screen(page), /\nwithout\n/);
